@@ -1,0 +1,1 @@
+"""The Typer commands: parse flags, call `app`, turn a `SwarmError` into text and an exit code."""

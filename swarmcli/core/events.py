@@ -1,0 +1,404 @@
+"""Events v1: what happened, as flat frozen values. One JSON object a line in the journal and in `stream-json`.
+
+Rule: changes are additive. Every field is JSON-native, or one of the small values at the top of this file.
+`agent` is an agent's id (`scan[3]` in a fan-out) and stands only on events that concern one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Protocol, cast
+
+from swarmcli.recipe.values import Json
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens as the provider counted them; `cached_tokens` are input tokens that it read from its own cache."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why something failed. `kind` is one of `errors.FailureKind`."""
+
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted:
+    type: ClassVar[str] = "run.started"
+    recipe: str
+    models: Mapping[str, str]
+    """Role -> LiteLLM id."""
+    model_reason: str = ""
+    """Why this model: `-m`, the recipe, a key that is set, ..."""
+    resumed: bool = False
+    max_cost_usd: float | None = None
+    parallel: int = 0
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModeChosen:
+    type: ClassVar[str] = "mode.chosen"
+    mode: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanStarted:
+    type: ClassVar[str] = "plan.started"
+    model: str
+    repair: str | None = None
+    """The exact fault of the previous answer, when this is the repair turn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanTask:
+    """One agent became known: from the planner's stream, a fixed graph or a plan file."""
+
+    type: ClassVar[str] = "plan.task"
+    agent: str
+    group: str
+    """The task's id; equal to `agent` unless it is one item of a fan-out."""
+    prompt: str
+    """Unrendered; at most 200 characters, for displays."""
+    depends_on: tuple[str, ...] = ()
+    model: str | None = None
+    profile: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanReady:
+    type: ClassVar[str] = "plan.ready"
+    tasks: int
+    folded: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Duplicate task -> the task that stands for it."""
+    seconds: float = 0.0
+    plan: Json = None
+    """The plan as plan v1, for a planner-made one: what a resumed run uses instead of planning again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentStarted:
+    type: ClassVar[str] = "agent.started"
+    agent: str
+    model: str
+    prompt: str = ""
+    """What the model is asked (the user message), cut at 20,000 characters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentUpdated:
+    type: ClassVar[str] = "agent.updated"
+    agent: str
+    note: str
+    """A few words for the agent's row."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentCompleted:
+    """The agent's work is done and durable."""
+
+    type: ClassVar[str] = "agent.completed"
+    agent: str
+    output: str
+    status: str = "ok"
+    """What the agent says of its answer: ok, insufficient or conflict."""
+    model: str = ""
+    cached: bool = False
+    reused: bool = False
+    """True when an earlier session of this run had finished it; nothing was called."""
+    attempts: int = 1
+    tokens: Usage | None = None
+    cost_usd: float | None = None
+    seconds: float = 0.0
+    """Busy time: first request sent to last reply, waiting for a slot excluded."""
+    claims: Json = None
+    key: str = ""
+    """Hash of everything that went into the answer; a resumed run reuses the output only when it is equal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentFailed:
+    type: ClassVar[str] = "agent.failed"
+    agent: str
+    error: Failure
+    model: str = ""
+    attempts: int = 1
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSkipped:
+    """It will never start, because of what `because` says."""
+
+    type: ClassVar[str] = "agent.skipped"
+    agent: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentCancelled:
+    """It had started and was stopped without a result."""
+
+    type: ClassVar[str] = "agent.cancelled"
+    agent: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallStarted:
+    """A request leaves for the provider (not for cached answers)."""
+
+    type: ClassVar[str] = "call.started"
+    model: str
+    purpose: str
+    attempt: int = 1
+    agent: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallCompleted:
+    type: ClassVar[str] = "call.completed"
+    model: str
+    purpose: str
+    seconds: float
+    tokens: Usage | None = None
+    cost_usd: float | None = None
+    cached: bool = False
+    agent: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRetry:
+    """A call failed and will be tried again after `delay_s`."""
+
+    type: ClassVar[str] = "call.retry"
+    model: str
+    purpose: str
+    attempt: int
+    """The attempt that failed, from 1."""
+    max: int
+    delay_s: float
+    kind: str
+    message: str = ""
+    agent: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitWaiting:
+    """Calls of one bucket wait for a declared or learnt limit; sent when the state changes, at most once a second."""
+
+    type: ClassVar[str] = "limit.waiting"
+    bucket: str
+    waiting: int
+    reason: str
+    agent: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitChanged:
+    type: ClassVar[str] = "limit.changed"
+    bucket: str
+    parallel: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetWarning:
+    type: ClassVar[str] = "budget.warning"
+    message: str
+    cost_usd: float | None = None
+    max_cost_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConflictFound:
+    """Two agents state different values for the same key."""
+
+    type: ClassVar[str] = "conflict.found"
+    key: str
+    values: Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warned:
+    """Something the user should know that stops nothing."""
+
+    type: ClassVar[str] = "warning"
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergeStarted:
+    type: ClassVar[str] = "merge.started"
+    strategy: str
+    agents: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergeCompleted:
+    type: ClassVar[str] = "merge.completed"
+    strategy: str
+    seconds: float = 0.0
+    cost_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnd:
+    """The shared shape of the three last events of a run; use its subclasses."""
+
+    type: ClassVar[str] = "run.end"
+    status: str
+    """ok, partial, budget, timeout, interrupted or failed."""
+    exit_code: int
+    result: str | None = None
+    error: Failure | None = None
+    totals: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    """The numbers of `--json`: agents, usage, cost_usd, duration_s, speedup, critical_path."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunCompleted(RunEnd):
+    """A result was written; `status` and `exit_code` say how whole it is."""
+
+    type: ClassVar[str] = "run.completed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFailed(RunEnd):
+    """There is no result."""
+
+    type: ClassVar[str] = "run.failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInterrupted(RunEnd):
+    """A signal ended the run; `result` holds a partial merge where there is one."""
+
+    type: ClassVar[str] = "run.interrupted"
+
+
+Event = (
+    RunStarted
+    | ModeChosen
+    | PlanStarted
+    | PlanTask
+    | PlanReady
+    | AgentStarted
+    | AgentUpdated
+    | AgentCompleted
+    | AgentFailed
+    | AgentSkipped
+    | AgentCancelled
+    | CallStarted
+    | CallCompleted
+    | CallRetry
+    | LimitWaiting
+    | LimitChanged
+    | BudgetWarning
+    | ConflictFound
+    | Warned
+    | MergeStarted
+    | MergeCompleted
+    | RunCompleted
+    | RunFailed
+    | RunInterrupted
+)
+
+EVENT_TYPES: Mapping[str, type[Event]] = {cls.type: cls for cls in Event.__args__}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stamped:
+    """An event with its place in the run. `ts` is RFC 3339 UTC with milliseconds, `t` seconds since the run began."""
+
+    seq: int
+    ts: str
+    run: str
+    t: float
+    event: Event
+
+
+class Sink(Protocol):
+    """A consumer of events: a display, a file. `feed` must return quickly and never awaits."""
+
+    def feed(self, stamped: Stamped) -> None:
+        """Take one event; events arrive in `seq` order."""
+        ...
+
+    def close(self) -> None:
+        """Called once at the end, also after a failure."""
+        ...
+
+
+_VALUES: Mapping[str, type[Usage] | type[Failure]] = {"tokens": Usage, "error": Failure}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Usage | Failure):
+        return {f.name: getattr(value, f.name) for f in fields(value)}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in cast("tuple[object, ...]", value)]
+    return value
+
+
+def to_record(stamped: Stamped) -> dict[str, object]:
+    """The event as the JSON object of events v1; `agent` is left out where there is none."""
+    event = stamped.event
+    record: dict[str, object] = {
+        "v": SCHEMA_VERSION,
+        "seq": stamped.seq,
+        "ts": stamped.ts,
+        "run": stamped.run,
+        "t": round(stamped.t, 4),
+        "type": event.type,
+    }
+    for f in fields(event):
+        value = getattr(event, f.name)
+        if value is None and f.name in {"agent", "repair"}:
+            continue
+        record[f.name] = _plain(value)
+    return record
+
+
+def from_record(record: Mapping[str, Any]) -> Stamped | None:
+    """The inverse of `to_record`; None for a type of a newer version. Unknown fields are ignored.
+
+    Raises:
+        KeyError, TypeError: the record is not an event.
+    """
+    cls = EVENT_TYPES.get(record["type"])
+    if cls is None:
+        return None
+    known: dict[str, Any] = {}
+    for f in fields(cls):
+        if f.name not in record:
+            continue
+        value = record[f.name]
+        if f.name in _VALUES and isinstance(value, dict):
+            value = _VALUES[f.name](**cast("dict[str, Any]", value))
+        elif isinstance(value, list) and f.name == "depends_on":
+            value = tuple(cast("list[str]", value))
+        known[f.name] = value
+    return Stamped(
+        seq=int(record["seq"]),
+        ts=str(record["ts"]),
+        run=str(record["run"]),
+        t=float(record.get("t", 0.0)),
+        event=cls(**known),
+    )

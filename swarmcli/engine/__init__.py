@@ -1,0 +1,1 @@
+"""The asyncio shell around the pure core; it reaches the world only through ports."""

@@ -1,0 +1,1 @@
+"""Everything a terminal shows: `view` decides, the others draw."""
