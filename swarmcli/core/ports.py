@@ -78,7 +78,9 @@ class TextSink(Protocol):
 class ModelClient(Protocol):
     """Anything that answers a `ModelRequest`: the LiteLLM edge, its middleware, and the fakes."""
 
-    async def complete(self, request: ModelRequest, stream_to: TextSink | None = None) -> ModelReply:
+    async def complete(
+        self, request: ModelRequest, stream_to: TextSink | None = None
+    ) -> ModelReply:
         """Answer, or raise `ModelError`. With `stream_to`, pieces are handed over as they arrive."""
         ...
 

@@ -13,7 +13,7 @@ MergeStrategy = Literal["auto", "write", "concat", "json", "jsonl", "table", "ma
 CacheMode = Literal["use", "refresh", "only", "off"]
 OnError = Literal["continue", "fail_fast"]
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 """A JSON value."""
 
 NOTHING: Mapping[str, Json] = {}
@@ -225,7 +225,9 @@ class Recipe:
     files: tuple[str, ...] = ()
     task: str = ""
     mode: Mode = "auto"
-    models: Mapping[str, ModelSpec | RoleRef] = field(default_factory=dict[str, ModelSpec | RoleRef])
+    models: Mapping[str, ModelSpec | RoleRef] = field(
+        default_factory=dict[str, ModelSpec | RoleRef]
+    )
     agents: Mapping[str, Profile] = field(default_factory=dict[str, Profile])
     tasks: tuple[TaskSpec, ...] = ()
     plan: PlanRules = PlanRules()

@@ -1,0 +1,82 @@
+"""The reduce tree of `write`: how many results fit into one writer call, and what is reduced first.
+
+Source: LLMxMapReduce (arXiv 2410.09342), map -> collapse while it does not fit -> reduce. Pieces are never dropped:
+one that alone is too large is cut into several.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from swarmcli.core.tokens import CHARS_PER_TOKEN, MARGIN, estimate_tokens
+
+_TAG_TOKENS = 48
+"""What the data block and its name add to a piece."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A text to be merged and the agents whose work it holds."""
+
+    name: str
+    agents: tuple[str, ...]
+    text: str
+
+
+def input_budget(context_window: int | None, max_output_tokens: int | None) -> int:
+    """Tokens of material for one writer call: at most half the window, less where much output is asked for.
+
+    An unknown window is taken as 16,384 tokens.
+    """
+    window = context_window or 16_384
+    return max(256, min(window // 2, window - (max_output_tokens or window // 4) - 512))
+
+
+def split_large(pieces: Sequence[Piece], budget: int) -> list[Piece]:
+    """Cut pieces that alone exceed `budget` tokens at paragraph, line or word boundaries."""
+    out: list[Piece] = []
+    limit = max(64, int(budget * CHARS_PER_TOKEN / MARGIN) - 256)
+    for piece in pieces:
+        if estimate_tokens(piece.text) <= budget:
+            out.append(piece)
+            continue
+        parts = _chunks(piece.text, limit)
+        out += [
+            Piece(name=f"{piece.name} part {i + 1}/{len(parts)}", agents=piece.agents, text=part)
+            for i, part in enumerate(parts)
+        ]
+    return out
+
+
+def groups(pieces: Sequence[Piece], budget: int) -> list[tuple[Piece, ...]]:
+    """Consecutive pieces that fit into one call each; one group means that no reduction is needed.
+
+    Pieces of at most `piece_budget(budget)` tokens make groups of two and more, so each level of calls is smaller.
+    """
+    packed: list[list[Piece]] = []
+    used = 0
+    for piece in pieces:
+        size = estimate_tokens(piece.text) + _TAG_TOKENS
+        if packed and used + size <= budget:
+            packed[-1].append(piece)
+            used += size
+        else:
+            packed.append([piece])
+            used = size
+    return [tuple(group) for group in packed]
+
+
+def piece_budget(budget: int) -> int:
+    """The largest piece of which two fit into one call."""
+    return max(64, budget // 2 - _TAG_TOKENS)
+
+
+def _chunks(text: str, limit: int) -> list[str]:
+    chunks: list[str] = []
+    rest = text
+    while len(rest.encode("utf-8", "surrogatepass")) > limit:
+        head = rest[:limit].encode("utf-8", "surrogatepass")[:limit].decode("utf-8", "ignore")
+        cut = max(head.rfind("\n\n"), head.rfind("\n"), head.rfind(" "))
+        cut = cut if cut > len(head) // 2 else len(head)
+        chunks.append(rest[:cut].strip())
+        rest = rest[cut:]
+    return [chunk for chunk in [*chunks, rest.strip()] if chunk]

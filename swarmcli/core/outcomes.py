@@ -1,0 +1,45 @@
+"""How each agent ended: values, not exceptions."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from swarmcli.core.events import Failure, Usage
+from swarmcli.core.plan import Task
+from swarmcli.core.replies import Claim
+
+OutcomeState = Literal["done", "failed", "skipped", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The end of one agent. Times are seconds since the run began; money is US dollars."""
+
+    task: Task
+    state: OutcomeState
+    output: str | None = None
+    """None unless `state` is done."""
+    status: str = "ok"
+    """What a finished agent says of its answer: ok, insufficient or conflict."""
+    claims: tuple[Claim, ...] = ()
+    failure: Failure | None = None
+    model: str = ""
+    cached: bool = False
+    reused: bool = False
+    attempts: int = 0
+    usage: Usage | None = None
+    cost_usd: float | None = 0.0
+    """None when the price is unknown."""
+    busy_s: float = 0.0
+    started_s: float = 0.0
+    ended_s: float = 0.0
+    key: str = ""
+
+    @property
+    def agent(self) -> str:
+        """The agent's id."""
+        return self.task.id
+
+    @property
+    def reason(self) -> str:
+        """Why there is no output, in a few words."""
+        return f"{self.failure.kind}: {self.failure.message}" if self.failure else self.state

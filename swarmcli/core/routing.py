@@ -1,0 +1,173 @@
+"""Which model answers for which role, and which mode a job needs."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from swarmcli.errors import UsageError
+from swarmcli.recipe.values import Mode, ModelSpec, Recipe, RoleRef
+
+ROLES = ("planner", "small", "large", "judge", "writer")
+_FALL_BACK_TO: Mapping[str, tuple[str, ...]] = {
+    "planner": ("large", "small"),
+    "judge": ("large", "small"),
+    "writer": ("large", "small"),
+    "large": ("small",),
+    "small": ("large",),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roles:
+    """Role -> model, for the five built-in roles and the recipe's own."""
+
+    models: Mapping[str, ModelSpec]
+    reason: str
+    """Why the main model was chosen, for the line that is always printed."""
+
+    def resolve(self, name: str) -> ModelSpec:
+        """The model of a role, or of a LiteLLM id that the recipe or the user wrote.
+
+        Raises:
+            UsageError: neither a role nor `provider/name`.
+        """
+        if name in self.models:
+            return self.models[name]
+        if "/" in name:
+            same = [spec for spec in self.models.values() if spec.id == name]
+            return same[0] if same else ModelSpec(id=name)
+        raise UsageError(
+            f"{name!r} is no model role of this run (roles: {', '.join(self.models)}) and has no provider",
+            hint=f"write provider/model, e.g. openai/{name}",
+        )
+
+
+def parse_override(text: str) -> tuple[str | None, str]:
+    """`provider/name` -> (None, id); `role=provider/name` -> (role, id).
+
+    Raises:
+        UsageError: no provider, or an empty part.
+    """
+    role, equals, model = text.partition("=")
+    if not equals or "/" in role:
+        role, model = "", text
+    if equals and "/" not in text.partition("=")[0] and not role:
+        raise UsageError(f"-m {text!r} has no role before '='")
+    model = model.strip()
+    provider, slash, name = model.partition("/")
+    if not slash or not provider or not name:
+        raise UsageError(
+            f"{model or text!r} has no provider",
+            hint=f"write provider/model, e.g. -m {role + '=' if role else ''}openai/{model or 'gpt-5-mini'}",
+        )
+    return (role.strip() or None, model)
+
+
+def resolve_roles(
+    declared: Mapping[str, ModelSpec | RoleRef],
+    overrides: Iterable[tuple[str | None, str]],
+    default: tuple[ModelSpec, str] | None,
+) -> Roles | None:
+    """The models of a run.
+
+    An override for all roles beats the recipe; one for a role beats both. An id that the recipe describes (price,
+    window, base URL) keeps that description. `default` is used where nothing else is given.
+
+    Returns:
+        None when there is no model at all.
+
+    Raises:
+        UsageError: an override for a role that does not exist.
+    """
+    described = {spec.id: spec for spec in declared.values() if isinstance(spec, ModelSpec)}
+    pairs = tuple(overrides)
+    everything = [model for role, model in pairs if role is None]
+    chosen: dict[str, ModelSpec] = {}
+    if everything:
+        spec = described.get(everything[-1], ModelSpec(id=everything[-1]))
+        chosen = dict.fromkeys((*ROLES, *declared), spec)
+        reason = "-m"
+    else:
+        chosen = _declared_models(declared)
+        reason = "the recipe" if chosen else ""
+    for role, model in pairs:
+        if role is None:
+            continue
+        if role not in ROLES and role not in declared:
+            known = ", ".join(dict.fromkeys((*ROLES, *declared)))
+            raise UsageError(f"-m {role}={model}: there is no role {role!r} (roles: {known})")
+        chosen[role] = described.get(model, ModelSpec(id=model))
+        reason = reason or "-m"
+    if not chosen and default is not None:
+        chosen, reason = {"small": default[0]}, default[1]
+    if not chosen:
+        return None
+    return Roles(models=_fill_gaps(chosen), reason=reason)
+
+
+def _declared_models(declared: Mapping[str, ModelSpec | RoleRef]) -> dict[str, ModelSpec]:
+    models: dict[str, ModelSpec] = {}
+    for role in declared:
+        target: str | None = role
+        for _ in range(len(declared) + 1):
+            spec = declared.get(target) if target else None
+            if isinstance(spec, ModelSpec):
+                models[role] = spec
+                break
+            target = spec.role if spec else None
+    return models
+
+
+def _fill_gaps(chosen: Mapping[str, ModelSpec]) -> dict[str, ModelSpec]:
+    any_model = next(iter(chosen.values()))
+    filled = dict(chosen)
+    for role in ROLES:
+        if role not in filled:
+            named = [chosen[other] for other in _FALL_BACK_TO[role] if other in chosen]
+            filled[role] = named[0] if named else any_model
+    return filled
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModeChoice:
+    """A mode and the reason that is shown for it."""
+
+    mode: Mode
+    reason: str
+
+
+_MANY = re.compile(
+    r"\b(each|every|all|list|compare|versus|vs|pros and cons|options|alternatives|steps|plan|research|survey|report|"
+    r"review|analy[sz]e|audit|respectively)\b|\n\s*[-*\d]",
+    re.IGNORECASE,
+)
+_SHORT_WORDS = 25
+
+
+def choose_mode(
+    recipe: Recipe, task: str, requested: Mode | None, *, has_material: bool
+) -> ModeChoice:
+    """The mode of a run: `auto` is decided by cheap signals here, and then by the planner, which may decline to split.
+
+    Args:
+        recipe: its `tasks` imply swarm, its `mode` is the default.
+        task: the rendered job.
+        requested: `--mode`, or None.
+        has_material: files or standard input came along.
+    """
+    if recipe.tasks:
+        return ModeChoice(mode="swarm", reason="the recipe has fixed tasks")
+    mode = requested or recipe.mode
+    if mode != "auto":
+        return ModeChoice(mode=mode, reason="--mode" if requested else "the recipe")
+    words = len(task.split())
+    if words <= _SHORT_WORDS and not has_material and not _MANY.search(task):
+        return ModeChoice(
+            mode="instant", reason=f"a short question ({words} words, nothing to split)"
+        )
+    return ModeChoice(mode="swarm", reason="the planner decides how far to split")
+
+
+def with_thinking(spec: ModelSpec) -> ModelSpec:
+    """The model as mode `thinking` calls it: with reasoning effort, unless the recipe chose one."""
+    return spec if spec.reasoning_effort else replace(spec, reasoning_effort="medium")

@@ -1,0 +1,38 @@
+"""Canonical values: when two answers say the same thing."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+_NUMBER = re.compile(r"[-+]?\d[\d,_' ]*(?:\.\d+)?(?:[eE][-+]?\d+)?")
+
+
+def canonical_text(text: str) -> str:
+    """Equal for answers that differ only in case, spacing, quotes or a final full stop."""
+    folded = " ".join(text.split()).casefold().strip("\"'`*_ ")
+    return folded.rstrip(".!").strip()
+
+
+def canonical_number(text: str) -> float | None:
+    """The last number in `text` without thousands separators; None when there is none."""
+    matches = _NUMBER.findall(text)
+    if not matches:
+        return None
+    try:
+        return float(re.sub(r"[,_' ]", "", matches[-1]))
+    except ValueError:
+        return None
+
+
+def majority(answers: Iterable[str]) -> tuple[str, int] | None:
+    """The answer given most often (as first written) and its count; ties go to the one that came first."""
+    first: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for answer in answers:
+        key = canonical_text(answer)
+        first.setdefault(key, answer.strip())
+        counts[key] += 1
+    if not counts:
+        return None
+    best = max(first, key=lambda key: counts[key])
+    return first[best], counts[best]

@@ -1,0 +1,233 @@
+"""One agent: from a task and its inputs to an outcome. Every failure is a value here."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import cast
+
+from swarmcli.core.events import AgentCompleted, AgentStarted, AgentUpdated, Failure, Usage
+from swarmcli.core.outcomes import Outcome
+from swarmcli.core.plan import Task
+from swarmcli.core.ports import Clock, Emit, Message, ModelClient, ModelReply, ModelRequest
+from swarmcli.core.replies import Claim, parse_reply
+from swarmcli.core.routing import with_thinking
+from swarmcli.engine.briefing import Briefing, Inputs, messages_of
+from swarmcli.errors import FailureKind, ModelError, SwarmError
+from swarmcli.prompts import load_prompt
+from swarmcli.recipe.output_schema import validate_output
+from swarmcli.recipe.values import Json, Mode
+
+PROMPT_IN_EVENT = 20_000
+DEFAULT_CALL_TIMEOUT_S = 600.0
+
+Fingerprint = Callable[[ModelRequest], str]
+"""Hash of everything in a request that can change the answer."""
+
+
+@dataclass(slots=True)
+class _Spent:
+    """What all calls of one agent took together."""
+
+    attempts: int = 0
+    usage: Usage | None = None
+    cost_usd: float | None = 0.0
+    busy_s: float = 0.0
+    cached: bool = True
+
+    def add(self, reply: ModelReply) -> None:
+        self.attempts += reply.attempts
+        self.busy_s += reply.seconds
+        self.cached = self.cached and reply.cached
+        if reply.usage is not None and not reply.cached:
+            self.usage = (self.usage or Usage()) + reply.usage
+        known = self.cost_usd is not None and reply.cost_usd is not None
+        self.cost_usd = (
+            cast("float", self.cost_usd) + cast("float", reply.cost_usd) if known else None
+        )
+
+
+class AgentRunner:
+    """Runs agents, each with one question and at most one re-ask.
+
+    Args:
+        client: the composed model path.
+        briefing: what all agents share.
+        emit: takes `agent.started` and `agent.updated`; the end of an agent is the engine's to record.
+        clock: for the times in outcomes; its zero is the start of the run.
+        fingerprint: the input key of a request.
+        finished: agents that an earlier session of this run completed; reused where the input key is equal.
+        mode: `thinking` asks with reasoning effort, `instant` and `thinking` with the plain answer prompt.
+        task_timeout_s: time for one agent's calls; None: ten minutes.
+    """
+
+    def __init__(
+        self,
+        *,
+        client: ModelClient,
+        briefing: Briefing,
+        emit: Emit,
+        clock: Clock,
+        fingerprint: Fingerprint,
+        finished: Mapping[str, AgentCompleted],
+        mode: Mode = "swarm",
+        task_timeout_s: float | None = None,
+    ) -> None:
+        self._client = client
+        self._briefing = briefing
+        self._emit = emit
+        self._clock = clock
+        self._fingerprint = fingerprint
+        self._finished = finished
+        self.mode: Mode = mode
+        self._timeout_s = task_timeout_s or DEFAULT_CALL_TIMEOUT_S
+
+    async def run(self, task: Task, inputs: Inputs) -> Outcome:
+        """Do the task. Only cancellation and bugs leave as exceptions."""
+        started_s = self._clock.monotonic()
+        try:
+            request = self._request(task, inputs)
+        except SwarmError as error:
+            self._emit(AgentStarted(agent=task.id, model=self._briefing.model_for(task).id))
+            return self._failed(task, error, started_s, _Spent())
+        key = self._fingerprint(request)
+        prompt = request.messages[-1].content[:PROMPT_IN_EVENT]
+        self._emit(AgentStarted(agent=task.id, model=request.model.id, prompt=prompt))
+        earlier = self._finished.get(task.id)
+        if earlier is not None and earlier.key == key:
+            return _reused(task, earlier, started_s)
+        spent = _Spent()
+        try:
+            outcome = await self._ask(task, request, spent)
+        except SwarmError as error:
+            return self._failed(task, error, started_s, spent)
+        return replace(outcome, key=key, started_s=started_s, ended_s=self._clock.monotonic())
+
+    def _request(self, task: Task, inputs: Inputs) -> ModelRequest:
+        model = self._briefing.model_for(task)
+        single = self.mode in {"instant", "thinking"}
+        messages = self._briefing.worker_messages(
+            task, inputs, prompt="answer" if single else "worker"
+        )
+        schema = self._schema(task)
+        if schema is not None:
+            text = load_prompt("schema").render(
+                prompt=messages[-1].content, schema=json.dumps(schema, ensure_ascii=False)
+            )
+            messages = (*messages[:-1], Message(role="user", content=text.user))
+        return ModelRequest(
+            model=with_thinking(model) if self.mode == "thinking" else model,
+            messages=messages,
+            response_schema=schema,
+            agent=task.id,
+            timeout_s=self._timeout_s,
+        )
+
+    def _schema(self, task: Task) -> Mapping[str, Json] | None:
+        profile = self._briefing.profiles.get(task.profile or "")
+        return task.output_schema or (profile.output_schema if profile else None)
+
+    async def _ask(self, task: Task, request: ModelRequest, spent: _Spent) -> Outcome:
+        reply = await self._client.complete(request)
+        spent.add(reply)
+        if request.response_schema is None:
+            typed = parse_reply(reply.text)
+            return _done(task, reply.model, spent, typed.output, typed.status, typed.claims)
+        value, fault = validate_output(reply.text, request.response_schema)
+        if fault is not None:
+            self._emit(AgentUpdated(agent=task.id, note="schema: asks again"))
+            retry = load_prompt("schema_retry").render(fault=fault)
+            again = (
+                *request.messages,
+                Message(role="assistant", content=reply.text),
+                *messages_of(retry),
+            )
+            reply = await self._client.complete(replace(request, messages=again))
+            spent.add(reply)
+            value, fault = validate_output(reply.text, request.response_schema)
+        if fault is not None:
+            raise _SchemaError(
+                f"the output does not fit output_schema, also when asked again: {fault}"
+            )
+        return _done(task, reply.model, spent, json.dumps(value, ensure_ascii=False))
+
+    def _failed(self, task: Task, error: SwarmError, started_s: float, spent: _Spent) -> Outcome:
+        kind: FailureKind = "template"
+        if isinstance(error, ModelError):
+            kind = error.kind
+        elif isinstance(error, _SchemaError):
+            kind = "schema"
+        now = self._clock.monotonic()
+        return Outcome(
+            task=task,
+            state="failed",
+            failure=Failure(kind=kind, message=error.message),
+            model=self._briefing.model_for(task).id,
+            attempts=spent.attempts or 1,
+            usage=spent.usage,
+            cost_usd=spent.cost_usd,
+            busy_s=spent.busy_s,
+            started_s=started_s,
+            ended_s=now,
+        )
+
+
+class _SchemaError(SwarmError):
+    """The model did not manage the required shape."""
+
+
+def _done(
+    task: Task,
+    model: str,
+    spent: _Spent,
+    output: str,
+    status: str = "ok",
+    claims: tuple[Claim, ...] = (),
+) -> Outcome:
+    return Outcome(
+        task=task,
+        state="done",
+        output=output,
+        status=status,
+        claims=claims,
+        model=model,
+        cached=spent.cached,
+        attempts=spent.attempts,
+        usage=spent.usage,
+        cost_usd=spent.cost_usd,
+        busy_s=spent.busy_s,
+    )
+
+
+def _reused(task: Task, earlier: AgentCompleted, now_s: float) -> Outcome:
+    """The outcome of an agent that an earlier session finished: nothing is called, nothing is paid."""
+    return Outcome(
+        task=task,
+        state="done",
+        output=earlier.output,
+        status=earlier.status,
+        claims=_claims_of(earlier.claims),
+        model=earlier.model,
+        cached=earlier.cached,
+        reused=True,
+        attempts=earlier.attempts,
+        usage=earlier.tokens,
+        cost_usd=earlier.cost_usd,
+        busy_s=earlier.seconds,
+        started_s=now_s,
+        ended_s=now_s,
+        key=earlier.key,
+    )
+
+
+def _claims_of(value: Json) -> tuple[Claim, ...]:
+    entries = value if isinstance(value, list) else []
+    return tuple(
+        Claim(
+            key=str(e.get("key")),
+            value=e.get("value"),
+            unit=str(e.get("unit", "")),
+            source=str(e.get("source", "")),
+        )
+        for e in entries
+        if isinstance(e, dict)
+    )

@@ -1,0 +1,251 @@
+"""The engine: carries the scheduler's decisions out in one TaskGroup and feeds the facts back.
+
+Rule: no decision is made here about which agent runs; an agent's end is a fact for the scheduler only after it is
+durable, so whatever a dependant or a display sees survives a crash.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
+
+from swarmcli.core.events import (
+    AgentCancelled,
+    AgentCompleted,
+    AgentFailed,
+    AgentSkipped,
+    Event,
+    Failure,
+    PlanTask,
+)
+from swarmcli.core.outcomes import Outcome
+from swarmcli.core.plan import Task
+from swarmcli.core.ports import Clock, Recorder
+from swarmcli.core.scheduler import Cancel, Decision, Scheduler, Skip, Start
+from swarmcli.core.verdict import StopCause
+from swarmcli.engine.briefing import Inputs
+from swarmcli.errors import NO_ACCESS_KINDS, StorageError
+
+Execute = Callable[[Task, Inputs], Awaitable[Outcome]]
+"""Runs one agent; returns how it ended."""
+
+
+class Engine:
+    """Runs a graph of agents that may grow while it runs.
+
+    Args:
+        execute: runs one agent.
+        recorder: the journal and the displays.
+        clock: its zero is the start of the run.
+        parallel: most agents at work at once.
+        fail_fast: stop at the first failure.
+    """
+
+    def __init__(
+        self,
+        *,
+        execute: Execute,
+        recorder: Recorder,
+        clock: Clock,
+        parallel: int,
+        fail_fast: bool = False,
+    ) -> None:
+        self._execute = execute
+        self._recorder = recorder
+        self._clock = clock
+        self._scheduler = Scheduler(parallel=parallel, fail_fast=fail_fast)
+        self._outcomes: dict[str, Outcome] = {}
+        self._handles: dict[str, asyncio.Task[None]] = {}
+        self._cancelled: dict[asyncio.Task[None], str] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._source: asyncio.Task[None] | None = None
+        self.stopped_by: StopCause | None = None
+        self.storage_error: StorageError | None = None
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """How every known agent ended, in plan order."""
+        return [self._outcomes[agent] for agent in self._scheduler.tasks if agent in self._outcomes]
+
+    @property
+    def running(self) -> int:
+        """Agents at work now."""
+        return len(self._handles)
+
+    async def run(self, source: Callable[[], Awaitable[None]]) -> None:
+        """Run `source`, which adds tasks, and everything that it adds, until all of it has ended.
+
+        `source` is cancelled when the run is stopped.
+        """
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            if self._scheduler.stopped is None:
+                self._source = group.create_task(_quietly(source()))
+
+    def add(self, tasks: Sequence[Task]) -> None:
+        """These tasks became known."""
+        for task in tasks:
+            self._recorder.emit(_plan_task(task))
+        self._carry_out(self._scheduler.added(tasks))
+
+    def reconcile(self, tasks: Sequence[Task]) -> None:
+        """The whole plan is known: add what is new and drop what a broken draft had promised."""
+        wanted = {task.id: task for task in tasks}
+        gone = {agent for agent, task in self._scheduler.tasks.items() if wanted.get(agent) != task}
+        for agent, task in self._scheduler.tasks.items():
+            if any(needed in gone for d in task.depends_on for needed in d.agents):
+                gone.add(agent)
+        for agent in gone:
+            self._outcomes.pop(agent, None)
+            self._recorder.emit(
+                AgentCancelled(agent=agent, because="the corrected plan does not hold it")
+            )
+        self._carry_out(self._scheduler.dropped(gone))
+        self.add([task for task in tasks if task.id not in self._scheduler.tasks])
+
+    def stop(self, cause: StopCause, because: str, *, cancel_running: bool) -> None:
+        """Nothing new starts; what runs goes on, or is cancelled. The first cause is the one that counts."""
+        self.stopped_by = self.stopped_by or cause
+        if self._source is not None:
+            self._source.cancel()
+        self._carry_out(self._scheduler.stop(because, cancel_running=cancel_running))
+
+    def _carry_out(self, decisions: Iterable[Decision]) -> None:
+        for decision in decisions:
+            match decision:
+                case Start(agent):
+                    self._start(self._scheduler.tasks[agent])
+                case Skip(agent, because):
+                    task = self._scheduler.tasks[agent]
+                    now = self._clock.monotonic()
+                    self._outcomes[agent] = Outcome(
+                        task=task,
+                        state="skipped",
+                        failure=Failure(kind="uncalled", message=because),
+                        started_s=now,
+                        ended_s=now,
+                    )
+                    self._recorder.emit(AgentSkipped(agent=agent, because=because))
+                case Cancel(agent, because):
+                    handle = self._handles.pop(agent, None)
+                    if handle is not None:
+                        self._cancelled[handle] = because
+                        handle.cancel()
+
+    def _start(self, task: Task) -> None:
+        if self._group is None:
+            raise RuntimeError("the engine is not running")
+        self._handles[task.id] = self._group.create_task(self._run_one(task), name=task.id)
+
+    async def _run_one(self, task: Task) -> None:
+        started_s = self._clock.monotonic()
+        handle = asyncio.current_task()
+        try:
+            outcome = await self._execute(task, self._inputs_of(task))
+        except asyncio.CancelledError:
+            because = self._cancelled.pop(handle, None) if handle else None
+            if because is None:
+                raise
+            outcome = self._ended(
+                task, "cancelled", Failure(kind="uncalled", message=because), started_s
+            )
+        except Exception as error:  # noqa: BLE001  the one boundary at which a bug becomes an agent's failure
+            failure = Failure(kind="internal", message=f"{type(error).__name__}: {error}"[:500])
+            outcome = self._ended(task, "failed", failure, started_s)
+        if self._scheduler.tasks.get(task.id) is task:
+            if self._handles.get(task.id) is handle:
+                del self._handles[task.id]
+            await self._finish(outcome)
+
+    def _ended(self, task: Task, state: str, failure: Failure, started_s: float) -> Outcome:
+        return Outcome(
+            task=task,
+            state="cancelled" if state == "cancelled" else "failed",
+            failure=failure,
+            started_s=started_s,
+            ended_s=self._clock.monotonic(),
+        )
+
+    async def _finish(self, outcome: Outcome) -> None:
+        try:
+            await self._recorder.commit(_end_event(outcome))
+        except StorageError as error:
+            self._storage_failed(error)
+            failure = Failure(kind="internal", message=error.message)
+            outcome = replace(outcome, state="failed", output=None, failure=failure)
+        self._outcomes[outcome.agent] = outcome
+        if outcome.state == "done":
+            self._carry_out(self._scheduler.done(outcome.agent))
+        elif outcome.state == "cancelled":
+            self._carry_out(self._scheduler.cancelled(outcome.agent))
+        else:
+            self._judge_failure(outcome)
+            self._carry_out(self._scheduler.failed(outcome.agent))
+
+    def _judge_failure(self, outcome: Outcome) -> None:
+        """Some failures concern the whole run: no access to the model, and a budget that is spent."""
+        failure = outcome.failure
+        if failure is None or self.stopped_by is not None:
+            return
+        if failure.kind in NO_ACCESS_KINDS:
+            self.stop("fatal", f"{outcome.agent} failed: {failure.message}", cancel_running=True)
+        elif failure.kind == "budget":
+            self.stop("budget", failure.message, cancel_running=False)
+
+    def _storage_failed(self, error: StorageError) -> None:
+        self.storage_error = self.storage_error or error
+        self.stop("storage", error.message, cancel_running=True)
+
+    def _inputs_of(self, task: Task) -> Inputs:
+        return [(d, tuple(self._outcomes[agent] for agent in d.agents)) for d in task.depends_on]
+
+
+async def _quietly(source: Awaitable[None]) -> None:
+    """A source that is cancelled by `stop` ends like one that is done."""
+    try:
+        await source
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None:
+            task.uncancel()
+
+
+def _plan_task(task: Task) -> PlanTask:
+    return PlanTask(
+        agent=task.id,
+        group=task.group,
+        prompt=" ".join(task.prompt.split())[:200],
+        depends_on=tuple(d.agents[0] if len(d.agents) == 1 else d.name for d in task.depends_on),
+        model=task.model,
+        profile=task.profile,
+    )
+
+
+def _end_event(outcome: Outcome) -> Event:
+    failure = outcome.failure or Failure(kind="internal", message="no reason was given")
+    if outcome.state == "failed":
+        return AgentFailed(
+            agent=outcome.agent,
+            error=failure,
+            model=outcome.model,
+            attempts=outcome.attempts,
+            seconds=round(outcome.busy_s, 4),
+        )
+    if outcome.state == "cancelled":
+        return AgentCancelled(agent=outcome.agent, because=failure.message)
+    return AgentCompleted(
+        agent=outcome.agent,
+        output=outcome.output or "",
+        status=outcome.status,
+        model=outcome.model,
+        cached=outcome.cached,
+        reused=outcome.reused,
+        attempts=outcome.attempts,
+        tokens=outcome.usage,
+        cost_usd=outcome.cost_usd,
+        seconds=round(outcome.busy_s, 4),
+        claims=[
+            {"key": c.key, "value": c.value, "unit": c.unit, "source": c.source}
+            for c in outcome.claims
+        ],
+        key=outcome.key,
+    )

@@ -1,0 +1,181 @@
+"""The merge: from the leaf agents' outcomes to one result, in code or by the role `writer` over a reduce tree.
+
+A failed agent reaches the writer as a failure that our code states, never as prose.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from swarmcli.core.blocks import DATA_NOTE
+from swarmcli.core.events import MergeCompleted, MergeStarted, Usage
+from swarmcli.core.merge import Merged, merge_in_code
+from swarmcli.core.mergetree import Piece, groups, input_budget, piece_budget, split_large
+from swarmcli.core.outcomes import Outcome
+from swarmcli.core.ports import Clock, Emit, ModelClient, ModelReply, ModelRequest
+from swarmcli.core.receipt import Span
+from swarmcli.core.tokens import estimate_tokens
+from swarmcli.engine.briefing import Briefing, is_tiny, messages_of
+from swarmcli.errors import ModelError
+from swarmcli.prompts import PromptText, load_prompt
+from swarmcli.recipe.values import MergeStrategy
+
+MAX_LEVELS = 8
+
+
+@dataclass(slots=True)
+class MergeWork:
+    """What the merge took."""
+
+    spans: list[Span] = field(default_factory=list[Span])
+    usage: Usage | None = None
+    cost_usd: float | None = 0.0
+
+
+class Merger:
+    """Merges the leaves of one run.
+
+    Args:
+        client: the composed model path, for `write`.
+        briefing: the job and the models.
+        emit: takes `merge.started` and `merge.completed`.
+        clock: its zero is the start of the run.
+        timeout_s: total time for one writer call.
+    """
+
+    def __init__(
+        self, *, client: ModelClient, briefing: Briefing, emit: Emit, clock: Clock, timeout_s: float
+    ) -> None:
+        self._client = client
+        self._briefing = briefing
+        self._emit = emit
+        self._clock = clock
+        self._timeout_s = timeout_s
+        self._writer = briefing.roles.resolve("writer")
+        self.work = MergeWork()
+
+    async def merge(self, strategy: MergeStrategy, leaves: Sequence[Outcome]) -> Merged:
+        """The result of `leaves`, in plan order.
+
+        Raises:
+            ModelError: the writer failed.
+        """
+        self._emit(MergeStarted(strategy=strategy, agents=len(leaves)))
+        started_s = self._clock.monotonic()
+        merged = (
+            await self._write(leaves) if strategy == "write" else merge_in_code(strategy, leaves)
+        )
+        seconds = round(self._clock.monotonic() - started_s, 4)
+        self._emit(MergeCompleted(strategy=strategy, seconds=seconds, cost_usd=self.work.cost_usd))
+        return merged
+
+    async def _write(self, leaves: Sequence[Outcome]) -> Merged:
+        budget = self._budget(leaves)
+        pieces = [
+            Piece(name=leaf.agent, agents=(leaf.agent,), text=leaf.output)
+            for leaf in leaves
+            if leaf.output is not None
+        ]
+        for _ in range(MAX_LEVELS):
+            grouped = groups(split_large(pieces, piece_budget(budget)), budget)
+            if len(grouped) <= 1:
+                break
+            pieces = await self._reduce(grouped, budget)
+        prompt = self._prompt("writer", pieces, failures=_failures(leaves))
+        return Merged(text=(await self._ask([prompt]))[0])
+
+    def _budget(self, leaves: Sequence[Outcome]) -> int:
+        around = estimate_tokens(self._briefing.job_outline + _failures(leaves)) + 256
+        return max(
+            256, input_budget(self._writer.context_window, self._writer.max_output_tokens) - around
+        )
+
+    async def _reduce(self, grouped: Sequence[Sequence[Piece]], budget: int) -> list[Piece]:
+        """One level of the tree: each group of pieces becomes one smaller piece, all groups at once."""
+        words = str(max(40, piece_budget(budget) // 3))
+        texts = await self._ask([self._prompt("reducer", group, words=words) for group in grouped])
+        return [
+            Piece(name=_span_name(group), agents=_agents(group), text=text)
+            for group, text in zip(grouped, texts, strict=True)
+        ]
+
+    def _prompt(self, kind: str, pieces: Sequence[Piece], **more: str) -> PromptText:
+        results = "\n\n".join(
+            self._briefing.blocks.wrap(piece.name, piece.text) for piece in pieces
+        )
+        prompt = load_prompt(
+            f"{kind}_small" if is_tiny(self._writer) and kind == "writer" else kind
+        )
+        values = {
+            "job": self._briefing.job_outline,
+            "results": results,
+            "data_note": DATA_NOTE,
+            **more,
+        }
+        return prompt.render(**{name: values[name] for name in prompt.variables})
+
+    async def _ask(self, prompts: Sequence[PromptText]) -> list[str]:
+        """Ask the writer all `prompts` at once; the answers in the same order."""
+        started_s = self._clock.monotonic()
+        requests = [
+            ModelRequest(
+                model=self._writer,
+                messages=messages_of(prompt),
+                purpose="writer",
+                timeout_s=self._timeout_s,
+            )
+            for prompt in prompts
+        ]
+        replies = await complete_all(self._client, requests)
+        for reply in replies:
+            self._account(reply)
+        busy_s = max(reply.seconds for reply in replies)
+        self.work.spans.append(
+            Span(name="writer", started_s=started_s, ended_s=self._clock.monotonic(), busy_s=busy_s)
+        )
+        return [reply.text for reply in replies]
+
+    def _account(self, reply: ModelReply) -> None:
+        work = self.work
+        if reply.usage is not None and not reply.cached:
+            work.usage = (work.usage or Usage()) + reply.usage
+        known = work.cost_usd is not None and reply.cost_usd is not None
+        work.cost_usd = (work.cost_usd or 0.0) + (reply.cost_usd or 0.0) if known else None
+
+
+async def complete_all(client: ModelClient, requests: Sequence[ModelRequest]) -> list[ModelReply]:
+    """All answers, in order; the first failure cancels the others.
+
+    Raises:
+        ModelError: one of the calls failed.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            calls = [group.create_task(client.complete(request)) for request in requests]
+    except* ModelError as failures:
+        raise first_model_error(failures) from None
+    return [call.result() for call in calls]
+
+
+def first_model_error(group: BaseExceptionGroup[ModelError]) -> ModelError:
+    """The first single failure of a group that a TaskGroup raised."""
+    first = group.exceptions[0]
+    return first_model_error(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def _span_name(pieces: Sequence[Piece]) -> str:
+    return pieces[0].name if len(pieces) == 1 else f"{pieces[0].name} to {pieces[-1].name}"
+
+
+def _agents(pieces: Sequence[Piece]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(agent for piece in pieces for agent in piece.agents))
+
+
+def _failures(leaves: Sequence[Outcome]) -> str:
+    """Statements of ours about agents without a result; kinds only, because messages may quote outside text."""
+    lines = [
+        f"- {leaf.agent}: {leaf.failure.kind if leaf.failure else leaf.state}"
+        for leaf in leaves
+        if leaf.output is None
+    ]
+    return "FAILED (no result):\n" + "\n".join(lines) if lines else ""

@@ -1,0 +1,232 @@
+"""The planner: one streamed model call that becomes a checked plan, with one repair turn.
+
+The answer is read while it streams, so that the first agents start before the plan ends. A plan that is wrong gets
+its exact fault back once; then the run fails clearly.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import json_repair
+
+from swarmcli.core.blocks import DATA_NOTE
+from swarmcli.core.events import PlanReady, PlanStarted, Usage
+from swarmcli.core.plan import Plan, PlanBuilder, Task, to_document
+from swarmcli.core.planstream import PlanStream, parse_plan, plan_schema
+from swarmcli.core.ports import Clock, Emit, Message, ModelClient, ModelReply, ModelRequest
+from swarmcli.core.receipt import Span
+from swarmcli.core.tokens import cut_to_tokens
+from swarmcli.engine.briefing import Briefing, is_tiny, messages_of, room_for_inputs
+from swarmcli.errors import ModelError, PlanError
+from swarmcli.prompts import load_prompt
+
+REPAIRABLE_KINDS = frozenset({"truncated", "empty"})
+TINY_PLAN_TASKS = 4
+"""Most tasks that the embedded model is asked for; it repeats itself beyond."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A plan and what it took to make it."""
+
+    plan: Plan
+    spans: tuple[Span, ...]
+    usage: Usage | None
+    cost_usd: float | None
+
+
+class Planner:
+    """Asks the role `planner` for a plan.
+
+    Args:
+        client: the composed model path.
+        briefing: the job, the models and the profiles that a plan may name.
+        emit: takes `plan.started` and `plan.ready`.
+        clock: its zero is the start of the run.
+        max_tasks: most tasks that the plan may hold.
+        on_tasks: called with tasks as soon as they are fully known.
+        timeout_s: total time for one call.
+    """
+
+    def __init__(
+        self,
+        *,
+        client: ModelClient,
+        briefing: Briefing,
+        emit: Emit,
+        clock: Clock,
+        max_tasks: int,
+        on_tasks: Callable[[Sequence[Task]], None],
+        timeout_s: float,
+    ) -> None:
+        self._client = client
+        self._briefing = briefing
+        self._emit = emit
+        self._clock = clock
+        self._model = briefing.roles.resolve("planner")
+        self._max_tasks = min(max_tasks, TINY_PLAN_TASKS) if is_tiny(self._model) else max_tasks
+        self._on_tasks = on_tasks
+        self._timeout_s = timeout_s
+        self._spans: list[Span] = []
+        self._replies: list[ModelReply] = []
+
+    async def plan(self) -> Planned:
+        """The checked plan.
+
+        Raises:
+            PlanError: no usable plan, also after the repair turn.
+            ModelError: the planner could not be reached.
+        """
+        messages = self._messages()
+        answer, fault = "", ""
+        for turn in range(2):
+            try:
+                answer = ""
+                answer = await self._call(messages, fault or None)
+                plan = self._check(answer)
+            except PlanError as error:
+                fault = error.message
+            except ModelError as error:
+                if error.kind not in REPAIRABLE_KINDS:
+                    raise
+                fault = (
+                    "the answer was cut off" if error.kind == "truncated" else "the answer is empty"
+                )
+            else:
+                self._emit(self._ready(plan))
+                return self._planned(plan)
+            if turn == 0:
+                repair = messages_of(load_prompt("planner_repair").render(fault=fault))
+                said = (
+                    (Message(role="assistant", content=cut_to_tokens(answer, 8000)),)
+                    if answer
+                    else ()
+                )
+                messages = (*messages, *said, *repair)
+        raise PlanError(
+            f"the plan by {self._model.id} cannot be used, also after one repair turn: {fault}",
+            hint="try a larger planner model (-m planner=provider/name), or write the tasks into a recipe",
+        )
+
+    def _messages(self) -> tuple[Message, ...]:
+        b = self._briefing
+        if is_tiny(self._model):
+            text = load_prompt("planner_small").render(
+                job=b.job_outline, max_tasks=str(self._max_tasks)
+            )
+            return messages_of(text)
+        text = load_prompt("planner").render(
+            job=b.job_outline,
+            max_tasks=str(self._max_tasks),
+            choices=self._choices(),
+            materials=self._materials(),
+            data_note=DATA_NOTE,
+        )
+        if self._model.context_window is not None:
+            room_for_inputs(self._model, "the planner", text.system + text.user)
+        return messages_of(text)
+
+    def _choices(self) -> str:
+        profiles = [
+            f'- "{p.name}": {p.description or "no description"}'
+            for p in self._briefing.profiles.values()
+        ]
+        lines = [
+            '- "model" of a task may be "small" (the default) or "large" (hard reasoning only).',
+        ]
+        if profiles:
+            lines += [
+                '- "agent" of a task may name one of these profiles:',
+                *("  " + line for line in profiles),
+            ]
+        return "\n".join(lines)
+
+    def _materials(self) -> str:
+        """Names and sizes only: the plan is fixed before any outside text is read."""
+        b = self._briefing
+        lines = [
+            f"- {m.name}: {len(m.text):,} characters, given to every agent that has no inputs"
+            for m in b.materials
+        ]
+        lines += [
+            f"- file {path}: given to an agent whose prompt names this path"
+            for path in b.files[:500]
+        ]
+        if len(b.files) > 500:
+            lines.append(f"- and {len(b.files) - 500} more files")
+        return "MATERIAL:\n" + "\n".join(lines) if lines else ""
+
+    async def _call(self, messages: tuple[Message, ...], fault: str | None) -> str:
+        self._emit(PlanStarted(model=self._model.id, repair=fault))
+        started_s = self._clock.monotonic()
+        request = ModelRequest(
+            model=self._model,
+            messages=messages,
+            response_schema=plan_schema(self._max_tasks) if is_tiny(self._model) else None,
+            purpose="planner",
+            timeout_s=self._timeout_s,
+        )
+        reader = _StreamReader(self._builder, self._on_tasks)
+        reply = await self._client.complete(request, stream_to=reader)
+        span = Span(
+            name="planner",
+            started_s=started_s,
+            ended_s=self._clock.monotonic(),
+            busy_s=reply.seconds,
+        )
+        self._spans.append(span)
+        self._replies.append(reply)
+        return reply.text
+
+    def _builder(self) -> PlanBuilder:
+        b = self._briefing
+        return PlanBuilder(max_tasks=self._max_tasks, profiles=b.profiles, models=b.roles.models)
+
+    def _check(self, answer: str) -> Plan:
+        document = parse_plan(answer, repair=json_repair.loads)
+        builder = self._builder()
+        for draft in document.drafts:
+            builder.add(draft)
+        return builder.finish(document.mode)
+
+    def _ready(self, plan: Plan) -> PlanReady:
+        return PlanReady(
+            tasks=len(plan.tasks),
+            folded=plan.folded,
+            seconds=round(sum(span.busy_s for span in self._spans), 4),
+            plan=to_document(plan.mode, plan.tasks),
+        )
+
+    def _planned(self, plan: Plan) -> Planned:
+        usage: Usage | None = None
+        cost: float | None = 0.0
+        for reply in self._replies:
+            if reply.usage is not None and not reply.cached:
+                usage = (usage or Usage()) + reply.usage
+            cost = None if cost is None or reply.cost_usd is None else cost + reply.cost_usd
+        return Planned(plan=plan, spans=tuple(self._spans), usage=usage, cost_usd=cost)
+
+
+class _StreamReader:
+    """Reads the plan while it streams; a fresh start after a broken stream."""
+
+    def __init__(
+        self, builder: Callable[[], PlanBuilder], on_tasks: Callable[[Sequence[Task]], None]
+    ) -> None:
+        self._new_builder = builder
+        self._on_tasks = on_tasks
+        self._known: set[str] = set()
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what was read; tasks that were handed over are settled when the whole plan is known."""
+        self._stream = PlanStream()
+        self._builder = self._new_builder()
+
+    def feed(self, text: str) -> None:
+        """Read on; hand over the tasks that are new."""
+        for draft in self._stream.feed(text):
+            tasks = [task for task in self._builder.add(draft) if task.id not in self._known]
+            self._known.update(task.id for task in tasks)
+            if tasks:
+                self._on_tasks(tasks)

@@ -1,0 +1,375 @@
+"""One run from mode to merged result. Whatever happens ends in a `RunReport`, with one last durable event."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from swarmcli.core.events import (
+    AgentCompleted,
+    Failure,
+    ModeChosen,
+    PlanReady,
+    RunCompleted,
+    RunEnd,
+    RunFailed,
+    RunInterrupted,
+    RunStarted,
+    Usage,
+    Warned,
+)
+from swarmcli.core.merge import Merged
+from swarmcli.core.outcomes import Outcome
+from swarmcli.core.plan import Plan, Task, final_tasks
+from swarmcli.core.ports import Clock, ModelClient, Recorder
+from swarmcli.core.receipt import Span, receipt
+from swarmcli.core.routing import ModeChoice
+from swarmcli.core.totals import totals
+from swarmcli.core.verdict import StopCause, Verdict, verdict
+from swarmcli.engine.agent import DEFAULT_CALL_TIMEOUT_S, AgentRunner, Fingerprint
+from swarmcli.engine.briefing import Briefing
+from swarmcli.engine.engine import Engine
+from swarmcli.engine.merger import Merger, first_model_error
+from swarmcli.engine.planner import Planned, Planner
+from swarmcli.errors import ModelError, StorageError, SwarmError
+from swarmcli.recipe.values import Json, MergeStrategy
+
+ANSWER = "answer"
+"""The agent of the modes that make one call."""
+MERGE_CAUSES: frozenset[StopCause] = frozenset(
+    {"budget", "timeout", "sigint", "sigterm", "storage", "fatal"}
+)
+
+Merge = Callable[[Sequence[Outcome]], Merged]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOrder:
+    """What one run is to do, fully resolved.
+
+    `tasks` is a fixed graph or a plan that exists already (a plan file, an earlier session); None asks the planner in
+    mode swarm. `merge_in_code` replaces the strategies (the line output of `map`).
+    """
+
+    mode: ModeChoice
+    tasks: tuple[Task, ...] | None
+    started: RunStarted
+    parallel: int
+    max_tasks: int = 60
+    merge: MergeStrategy = "auto"
+    planner_made: bool = False
+    merge_in_code: Merge | None = None
+    fail_fast: bool = False
+    min_success: float = 1.0
+    timeout_s: float | None = None
+    task_timeout_s: float | None = None
+    reserve: float = 0.15
+    """Share of the time kept for a merge that calls a model."""
+    finished: Mapping[str, AgentCompleted] = field(default_factory=dict[str, AgentCompleted])
+    """What earlier sessions of this run completed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunReport:
+    """How the run ended: its last event, the result and every agent's outcome."""
+
+    end: RunEnd
+    mode: str
+    outcomes: tuple[Outcome, ...]
+    merged: Merged | None = None
+    error: SwarmError | None = None
+
+
+class Run:
+    """Carries out one `RunOrder`.
+
+    Args:
+        order: what to do.
+        briefing: what the agents share.
+        client: the composed model path.
+        recorder: the journal and the displays.
+        clock: its zero is the start of the run.
+        fingerprint: the input key of a request.
+        calls: how many requests were sent so far.
+    """
+
+    def __init__(
+        self,
+        *,
+        order: RunOrder,
+        briefing: Briefing,
+        client: ModelClient,
+        recorder: Recorder,
+        clock: Clock,
+        fingerprint: Fingerprint,
+        calls: Callable[[], int],
+    ) -> None:
+        self._order = order
+        self._briefing = briefing
+        self._client = client
+        self._recorder = recorder
+        self._clock = clock
+        self._calls = calls
+        self._mode = order.mode.mode
+        self._runner = AgentRunner(
+            client=client,
+            briefing=briefing,
+            emit=recorder.emit,
+            clock=clock,
+            fingerprint=fingerprint,
+            finished=order.finished,
+            mode=self._mode,
+            task_timeout_s=order.task_timeout_s,
+        )
+        self._engine = Engine(
+            execute=self._runner.run,
+            recorder=recorder,
+            clock=clock,
+            parallel=order.parallel,
+            fail_fast=order.fail_fast,
+        )
+        self._planned: Planned | None = None
+        self._planner_made = order.planner_made
+        self._error: SwarmError | None = None
+        self._merging: asyncio.Task[Merged] | None = None
+        self._merge_timed_out = False
+        self._hurried = False
+        self._merger = Merger(
+            client=client,
+            briefing=briefing,
+            emit=recorder.emit,
+            clock=clock,
+            timeout_s=order.task_timeout_s or DEFAULT_CALL_TIMEOUT_S,
+        )
+
+    @property
+    def running(self) -> int:
+        """Agents at work now, for the message of an interrupt."""
+        return self._engine.running
+
+    async def execute(self) -> RunReport:
+        """Run to the end. Bugs and an outside cancellation are the only exceptions."""
+        order = self._order
+        try:
+            await self._recorder.commit(order.started)
+            self._recorder.emit(ModeChosen(mode=order.mode.mode, reason=order.mode.reason))
+        except StorageError as error:
+            self._error = error
+        else:
+            await self._run_agents()
+        merged = await self._merged() if self._error is None else None
+        return await self._report(merged)
+
+    def interrupt(self, cause: StopCause) -> None:
+        """The first signal: nothing new starts; running agents may finish."""
+        self._engine.stop(cause, "interrupted", cancel_running=False)
+
+    def cancel(self, cause: StopCause) -> None:
+        """The grace is over, or the second signal: running agents and a running merge are cancelled."""
+        self._hurried = True
+        self._engine.stop(cause, "interrupted", cancel_running=True)
+        if self._merging is not None:
+            self._merging.cancel()
+
+    async def _run_agents(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            deadline = group.create_task(self._deadline())
+            await self._engine.run(self._source)
+            deadline.cancel()
+
+    async def _source(self) -> None:
+        """Add the run's tasks: known ones at once, planned ones as the planner streams them."""
+        tasks = self._order.tasks
+        if tasks is not None:
+            self._engine.add(tasks)
+            self._recorder.emit(PlanReady(tasks=len(tasks)))
+        elif self._mode == "swarm":
+            await self._plan()
+        else:
+            self._answer_directly()
+
+    async def _plan(self) -> None:
+        planner = Planner(
+            client=self._client,
+            briefing=self._briefing,
+            emit=self._recorder.emit,
+            clock=self._clock,
+            max_tasks=self._order.max_tasks,
+            on_tasks=self._engine.add,
+            timeout_s=self._order.task_timeout_s or DEFAULT_CALL_TIMEOUT_S,
+        )
+        try:
+            self._planned = await planner.plan()
+        except SwarmError as error:
+            self._error = error
+            self._engine.stop("fatal", error.message, cancel_running=True)
+            return
+        self._planner_made = True
+        self._adopt(self._planned.plan)
+
+    def _adopt(self, plan: Plan) -> None:
+        if plan.tasks:
+            self._engine.reconcile(plan.tasks)
+            return
+        self._mode = "instant"
+        self._runner.mode = "instant"
+        self._recorder.emit(ModeChosen(mode="instant", reason="the planner declined to split"))
+        self._answer_directly()
+
+    def _answer_directly(self) -> None:
+        """One agent for the whole job; files are named, so that their content is put in."""
+        files = "\n".join(f"- {path}" for path in self._briefing.files)
+        prompt = f"{self._briefing.job}\n\nFiles:\n{files}" if files else self._briefing.job
+        model = "small" if self._mode == "instant" else "large"
+        self._engine.add([Task(id=ANSWER, prompt=prompt, group=ANSWER, model=model)])
+
+    async def _deadline(self) -> None:
+        timeout_s = self._order.timeout_s
+        if timeout_s is None:
+            return
+        keep = timeout_s * self._order.reserve if self._strategy_calls_model() else 0.0
+        await self._clock.sleep(max(0.0, timeout_s - keep - self._clock.monotonic()))
+        self._engine.stop(
+            "timeout", f"the run's time ({timeout_s:g} s) is over", cancel_running=True
+        )
+
+    def _strategy_calls_model(self) -> bool:
+        order = self._order
+        if order.merge_in_code is not None or self._mode in {"instant", "thinking", "agent"}:
+            return False
+        return order.merge == "write" or (
+            order.merge == "auto" and (order.planner_made or order.tasks is None)
+        )
+
+    async def _merged(self) -> Merged | None:
+        """The result, or None when there is nothing to write or the merge failed."""
+        leaves = self._leaves()
+        if not any(leaf.state == "done" for leaf in leaves):
+            return None
+        if self._order.merge_in_code is not None:
+            return self._order.merge_in_code(leaves)
+        try:
+            return await self._merge(self._strategy(leaves), leaves)
+        except ModelError as error:
+            if self._stopped_by in MERGE_CAUSES or error.kind == "budget":
+                return await self._merge_plainly(leaves, error.message)
+            self._error = error
+            return None
+
+    async def _merge(self, strategy: MergeStrategy, leaves: Sequence[Outcome]) -> Merged:
+        if strategy == "auto":
+            return Merged(
+                text=next(leaf.output or "" for leaf in leaves if leaf.output is not None)
+            )
+        if strategy != "write":
+            return await self._merger.merge(strategy, leaves)
+        if self._hurried or self._stopped_by in {"fatal", "storage"}:
+            return await self._merge_plainly(leaves, "the run was stopped")
+        try:
+            async with asyncio.timeout(self._time_left()), asyncio.TaskGroup() as group:
+                self._merging = group.create_task(self._merger.merge("write", leaves))
+        except* ModelError as failures:
+            raise first_model_error(failures) from None
+        except* TimeoutError:
+            self._merge_timed_out = True
+        if self._merge_timed_out or self._merging is None or self._merging.cancelled():
+            return await self._merge_plainly(leaves, "there was no time for the writer")
+        return self._merging.result()
+
+    async def _merge_plainly(self, leaves: Sequence[Outcome], why: str) -> Merged:
+        self._recorder.emit(
+            Warned(message=f"the results are put together without the writer model: {why}")
+        )
+        return await self._merger.merge("concat", leaves)
+
+    def _strategy(self, leaves: Sequence[Outcome]) -> MergeStrategy:
+        """What `auto` means here; `auto` itself stands for a single leaf that is the result already."""
+        if self._order.merge != "auto":
+            return self._order.merge
+        if len(leaves) == 1:
+            return "auto"
+        return "write" if self._planner_made else "concat"
+
+    def _leaves(self) -> list[Outcome]:
+        """What is merged: the final agents. A run that was stopped early merges the last that was finished."""
+        outcomes = self._engine.outcomes
+        final = {task.id for task in final_tasks(o.task for o in outcomes)}
+        leaves = [o for o in outcomes if o.agent in final]
+        if self._engine.stopped_by is None or all(leaf.state == "done" for leaf in leaves):
+            return leaves
+        done = [o for o in outcomes if o.state == "done"]
+        frontier = {task.id for task in final_tasks(o.task for o in done)}
+        return [
+            o for o in outcomes if o.agent in frontier or (o.agent in final and o.state == "failed")
+        ]
+
+    @property
+    def _stopped_by(self) -> StopCause | None:
+        return self._engine.stopped_by or ("timeout" if self._merge_timed_out else None)
+
+    def _time_left(self) -> float | None:
+        timeout_s = self._order.timeout_s
+        return None if timeout_s is None else max(0.05, timeout_s - self._clock.monotonic())
+
+    async def _report(self, merged: Merged | None) -> RunReport:
+        outcomes = tuple(self._engine.outcomes)
+        storage = self._engine.storage_error
+        error = self._error or storage
+        judged = self._verdict(outcomes, merged, error)
+        end = self._end(judged, merged, error, outcomes)
+        try:
+            await self._recorder.commit(end)
+        except StorageError as failure:
+            error = error or failure
+            if end.exit_code == 0:
+                end = replace(end, exit_code=failure.exit_code, status="partial")
+        return RunReport(end=end, mode=self._mode, outcomes=outcomes, merged=merged, error=error)
+
+    def _verdict(
+        self, outcomes: Sequence[Outcome], merged: Merged | None, error: SwarmError | None
+    ) -> Verdict:
+        cause = self._stopped_by
+        if error is not None and merged is None and cause in {None, "fatal", "storage"}:
+            return Verdict(status="failed", exit_code=error.exit_code)
+        return verdict(
+            outcomes,
+            has_result=merged is not None,
+            min_success=self._order.min_success,
+            stopped_by=cause,
+        )
+
+    def _end(
+        self,
+        judged: Verdict,
+        merged: Merged | None,
+        error: SwarmError | None,
+        outcomes: Sequence[Outcome],
+    ) -> RunCompleted | RunFailed | RunInterrupted:
+        cls = RunCompleted if merged is not None else RunFailed
+        if judged.status == "interrupted":
+            cls = RunInterrupted
+        failure = None
+        if error is not None:
+            kind = error.kind if isinstance(error, ModelError) else type(error).__name__
+            failure = Failure(kind=kind, message=error.message)
+        return cls(
+            status=judged.status,
+            exit_code=judged.exit_code,
+            result=merged.text if merged is not None else None,
+            error=failure,
+            totals=self._totals(outcomes),
+        )
+
+    def _totals(self, outcomes: Sequence[Outcome]) -> dict[str, Json]:
+        planner: tuple[Span, ...] = self._planned.spans if self._planned else ()
+        work = self._merger.work
+        usages: list[Usage | None] = [self._planned.usage if self._planned else None, work.usage]
+        costs = [self._planned.cost_usd if self._planned else 0.0, work.cost_usd]
+        numbers = totals(
+            outcomes,
+            receipt=receipt(outcomes, planner, work.spans),
+            other_usage=usages,
+            other_costs=costs,
+            calls=self._calls(),
+            duration_s=self._clock.monotonic(),
+        )
+        return {"mode": self._mode, **numbers}
