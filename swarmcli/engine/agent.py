@@ -1,6 +1,5 @@
 """One agent: from a task and its inputs to an outcome. Every failure is a value here."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import cast
@@ -8,13 +7,12 @@ from typing import cast
 from swarmcli.core.events import AgentCompleted, AgentStarted, AgentUpdated, Failure, Usage
 from swarmcli.core.outcomes import Outcome
 from swarmcli.core.plan import Task
-from swarmcli.core.ports import Clock, Emit, Message, ModelClient, ModelReply, ModelRequest
+from swarmcli.core.ports import Clock, Emit, ModelClient, ModelReply, ModelRequest
 from swarmcli.core.replies import Claim, parse_reply
 from swarmcli.core.routing import with_thinking
-from swarmcli.engine.briefing import Briefing, Inputs, messages_of
+from swarmcli.engine.briefing import Briefing, Inputs
+from swarmcli.engine.typed import ask_for_json, with_schema
 from swarmcli.errors import FailureKind, ModelError, SwarmError
-from swarmcli.prompts import load_prompt
-from swarmcli.recipe.output_schema import validate_output
 from swarmcli.recipe.values import Json, Mode
 
 PROMPT_IN_EVENT = 20_000
@@ -110,10 +108,7 @@ class AgentRunner:
         )
         schema = self._schema(task)
         if schema is not None:
-            text = load_prompt("schema").render(
-                prompt=messages[-1].content, schema=json.dumps(schema, ensure_ascii=False)
-            )
-            messages = (*messages[:-1], Message(role="user", content=text.user))
+            messages = with_schema(messages, schema)
         return ModelRequest(
             model=with_thinking(model) if self.mode == "thinking" else model,
             messages=messages,
@@ -127,35 +122,21 @@ class AgentRunner:
         return task.output_schema or (profile.output_schema if profile else None)
 
     async def _ask(self, task: Task, request: ModelRequest, spent: _Spent) -> Outcome:
-        reply = await self._client.complete(request)
-        spent.add(reply)
+        async def ask(question: ModelRequest) -> ModelReply:
+            reply = await self._client.complete(question)
+            spent.add(reply)
+            return reply
+
         if request.response_schema is None:
+            reply = await ask(request)
             typed = parse_reply(reply.text)
             return _done(task, reply.model, spent, typed.output, typed.status, typed.claims)
-        value, fault = validate_output(reply.text, request.response_schema)
-        if fault is not None:
-            self._emit(AgentUpdated(agent=task.id, note="schema: asks again"))
-            retry = load_prompt("schema_retry").render(fault=fault)
-            again = (
-                *request.messages,
-                Message(role="assistant", content=reply.text),
-                *messages_of(retry),
-            )
-            reply = await self._client.complete(replace(request, messages=again))
-            spent.add(reply)
-            value, fault = validate_output(reply.text, request.response_schema)
-        if fault is not None:
-            raise _SchemaError(
-                f"the output does not fit output_schema, also when asked again: {fault}"
-            )
-        return _done(task, reply.model, spent, json.dumps(value, ensure_ascii=False))
+        again = AgentUpdated(agent=task.id, note="schema: asks again")
+        reply, output = await ask_for_json(ask, request, lambda: self._emit(again))
+        return _done(task, reply.model, spent, output)
 
     def _failed(self, task: Task, error: SwarmError, started_s: float, spent: _Spent) -> Outcome:
-        kind: FailureKind = "template"
-        if isinstance(error, ModelError):
-            kind = error.kind
-        elif isinstance(error, _SchemaError):
-            kind = "schema"
+        kind: FailureKind = error.kind if isinstance(error, ModelError) else "template"
         now = self._clock.monotonic()
         return Outcome(
             task=task,
@@ -169,10 +150,6 @@ class AgentRunner:
             started_s=started_s,
             ended_s=now,
         )
-
-
-class _SchemaError(SwarmError):
-    """The model did not manage the required shape."""
 
 
 def _done(

@@ -5,7 +5,7 @@ A failed agent reaches the writer as a failure that our code states, never as pr
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from swarmcli.core.blocks import DATA_NOTE
 from swarmcli.core.events import MergeCompleted, MergeStarted, Usage
@@ -16,6 +16,7 @@ from swarmcli.core.ports import Clock, Emit, ModelClient, ModelReply, ModelReque
 from swarmcli.core.receipt import Span
 from swarmcli.core.tokens import estimate_tokens
 from swarmcli.engine.briefing import Briefing, is_tiny, messages_of
+from swarmcli.engine.typed import ask_for_json, with_schema
 from swarmcli.errors import ModelError
 from swarmcli.prompts import PromptText, load_prompt
 from swarmcli.recipe.values import MergeStrategy
@@ -41,6 +42,7 @@ class Merger:
         emit: takes `merge.started` and `merge.completed`.
         clock: its zero is the start of the run.
         timeout_s: total time for one writer call.
+        schema: JSON Schema that the writer's answer must fit; None: prose.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Merger:
         self._emit = emit
         self._clock = clock
         self._timeout_s = timeout_s
+        self._schema = schema
         self._writer = briefing.roles.resolve("writer")
         self.work = MergeWork()
 
@@ -82,7 +85,7 @@ class Merger:
                 break
             pieces = await self._reduce(grouped, budget)
         prompt = self._prompt("writer", pieces, failures=_failures(leaves))
-        return Merged(text=(await self._ask([prompt]))[0])
+        return Merged(text=await self._write_last(prompt))
 
     def _budget(self, leaves: Sequence[Outcome]) -> int:
         around = estimate_tokens(self._briefing.job_outline + _failures(leaves)) + 256
@@ -114,26 +117,44 @@ class Merger:
         }
         return prompt.render(**{name: values[name] for name in prompt.variables})
 
+    async def _write_last(self, prompt: PromptText) -> str:
+        if self._schema is None:
+            return (await self._ask([prompt]))[0]
+        messages = with_schema(messages_of(prompt), self._schema)
+        request = replace(self._request(prompt), messages=messages, response_schema=self._schema)
+
+        async def ask(question: ModelRequest) -> ModelReply:
+            return (await self._complete([question]))[0]
+
+        return (await ask_for_json(ask, request, lambda: None))[1]
+
+    def _request(self, prompt: PromptText) -> ModelRequest:
+        return ModelRequest(
+            model=self._writer,
+            messages=messages_of(prompt),
+            purpose="writer",
+            timeout_s=self._timeout_s,
+        )
+
     async def _ask(self, prompts: Sequence[PromptText]) -> list[str]:
         """Ask the writer all `prompts` at once; the answers in the same order."""
+        replies = await self._complete([self._request(prompt) for prompt in prompts])
+        return [reply.text for reply in replies]
+
+    async def _complete(self, requests: Sequence[ModelRequest]) -> list[ModelReply]:
         started_s = self._clock.monotonic()
-        requests = [
-            ModelRequest(
-                model=self._writer,
-                messages=messages_of(prompt),
-                purpose="writer",
-                timeout_s=self._timeout_s,
-            )
-            for prompt in prompts
-        ]
         replies = await complete_all(self._client, requests)
         for reply in replies:
             self._account(reply)
-        busy_s = max(reply.seconds for reply in replies)
         self.work.spans.append(
-            Span(name="writer", started_s=started_s, ended_s=self._clock.monotonic(), busy_s=busy_s)
+            Span(
+                name="writer",
+                started_s=started_s,
+                ended_s=self._clock.monotonic(),
+                busy_s=max(reply.seconds for reply in replies),
+            )
         )
-        return [reply.text for reply in replies]
+        return replies
 
     def _account(self, reply: ModelReply) -> None:
         work = self.work

@@ -64,6 +64,8 @@ class RunOrder:
     task_timeout_s: float | None = None
     reserve: float = 0.15
     """Share of the time kept for a merge that calls a model."""
+    schema: Mapping[str, Json] | None = None
+    """What the result must fit, where a model writes it."""
     finished: Mapping[str, AgentCompleted] = field(default_factory=dict[str, AgentCompleted])
     """What earlier sessions of this run completed."""
 
@@ -139,6 +141,7 @@ class Run:
             emit=recorder.emit,
             clock=clock,
             timeout_s=order.task_timeout_s or DEFAULT_CALL_TIMEOUT_S,
+            schema=order.schema,
         )
 
     @property
@@ -220,7 +223,10 @@ class Run:
         files = "\n".join(f"- {path}" for path in self._briefing.files)
         prompt = f"{self._briefing.job}\n\nFiles:\n{files}" if files else self._briefing.job
         model = "small" if self._mode == "instant" else "large"
-        self._engine.add([Task(id=ANSWER, prompt=prompt, group=ANSWER, model=model)])
+        schema = self._order.schema
+        self._engine.add(
+            [Task(id=ANSWER, prompt=prompt, group=ANSWER, model=model, output_schema=schema)]
+        )
 
     async def _deadline(self) -> None:
         timeout_s = self._order.timeout_s

@@ -1,0 +1,64 @@
+"""Prices and context windows from the table that LiteLLM ships, read without importing LiteLLM (20 ms, not 3 s)."""
+
+import functools
+import importlib.util
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from swarmcli.recipe.values import ModelSpec, Price
+
+_FILE = "model_prices_and_context_window_backup.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """What is known of a model; None where it is not."""
+
+    price: Price | None = None
+    context_window: int | None = None
+
+
+def facts_of(model: ModelSpec) -> ModelFacts:
+    """What the recipe says of a model, and what LiteLLM's table adds. The embedded model is free."""
+    entry = _entry(model.id)
+    price = model.price or (Price(input_per_mtok=0.0, output_per_mtok=0.0) if model.id.startswith("embedded/") else None)
+    return ModelFacts(
+        price=price or _price(entry),
+        context_window=model.context_window or _whole(entry.get("max_input_tokens")),
+    )
+
+
+def _entry(model_id: str) -> Mapping[str, Any]:
+    """The table lists some models with their provider's prefix and some without."""
+    table = _table()
+    provider, _, name = model_id.partition("/")
+    entry = table.get(model_id)
+    if entry is None and table.get(name, {}).get("litellm_provider") == provider:
+        entry = table[name]
+    return entry or {}
+
+
+@functools.cache
+def _table() -> Mapping[str, Mapping[str, Any]]:
+    found = importlib.util.find_spec("litellm")
+    if found is None or found.origin is None:
+        return {}
+    try:
+        value: object = json.loads((Path(found.origin).parent / _FILE).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return cast("Mapping[str, Mapping[str, Any]]", value) if isinstance(value, dict) else {}
+
+
+def _price(entry: Mapping[str, Any]) -> Price | None:
+    rates = (entry.get("input_cost_per_token"), entry.get("output_cost_per_token"))
+    if not all(isinstance(rate, int | float) for rate in rates):
+        return None
+    return Price(input_per_mtok=float(cast("float", rates[0])) * 1e6, output_per_mtok=float(cast("float", rates[1])) * 1e6)
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and value > 0 else None

@@ -1,0 +1,250 @@
+"""Intake: from a recipe's name and the flags to everything that the run is about, before any model is reached."""
+
+import os
+import select
+import stat
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarmcli.adapters.files import find_files, read_text
+from swarmcli.app.options import RunOptions
+from swarmcli.core.blocks import DataBlocks
+from swarmcli.core.fanout import expand
+from swarmcli.core.plan import Plan, PlanBuilder, Task
+from swarmcli.core.planstream import document_of
+from swarmcli.engine.briefing import Material
+from swarmcli.errors import PlanError, PlanFileError, RecipeError, UsageError
+from swarmcli.recipe.load import load_recipe
+from swarmcli.recipe.params import bind_params
+from swarmcli.recipe.shipped import resolve_recipe
+from swarmcli.recipe.template import evaluate, render, roots
+from swarmcli.recipe.values import ForEach, Json, Recipe
+
+STDIN_PATIENCE_S = 3.0
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intake:
+    """A recipe with its parameters, standard input and files, rendered as far as it can be before the run."""
+
+    recipe: Recipe
+    params: Mapping[str, Json]
+    stdin: str | None
+    variables: Mapping[str, object]
+    """For templates: outside text stands in data blocks already."""
+    job: str
+    job_outline: str
+    materials: tuple[Material, ...]
+    files: tuple[str, ...]
+    tasks: tuple[Task, ...] | None
+    """The recipe's own graph, one task per agent; None when a planner is needed."""
+
+
+class Stdin:
+    """Standard input, read at most once and only when somebody needs it."""
+
+    def __init__(self, *, forbidden: bool, note: Note, text: str | None = None) -> None:
+        self._forbidden = forbidden
+        self._note = note
+        self._text = text
+
+    @property
+    def text(self) -> str | None:
+        """What was read so far; None when nothing was."""
+        return self._text
+
+    def read(self) -> str:
+        """All of it.
+
+        Raises:
+            UsageError: `--no-stdin` was given, or it is a terminal.
+        """
+        if self._text is None:
+            if self._forbidden:
+                raise UsageError("the recipe needs standard input, but --no-stdin was given")
+            if sys.stdin is None or sys.stdin.isatty():
+                raise UsageError(
+                    "the recipe needs standard input",
+                    hint="pipe something in: git diff | swarm run ...",
+                )
+            self._text = self._read()
+        return self._text
+
+    def read_if_piped(self) -> str | None:
+        """What a pipe or a file brings; None for a terminal, a socket or a device, and with `--no-stdin`."""
+        if self._text is None and not self._forbidden and _is_piped():
+            text = self._read()
+            self._text = text or None
+            if text:
+                self._note(
+                    f"read {len(text):,} characters from standard input (--no-stdin prevents that)"
+                )
+        return self._text
+
+    def _read(self) -> str:
+        stream = sys.stdin.buffer
+        if not select.select([stream], [], [], STDIN_PATIENCE_S)[0]:
+            self._note("waiting for standard input (end it with Ctrl-D, or use --no-stdin)")
+        data = stream.read()
+        try:
+            return data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            self._note(
+                f"standard input is no UTF-8 at byte {error.start:,}; such bytes are replaced"
+            )
+            return data.decode("utf-8", errors="replace")
+
+
+def _is_piped() -> bool:
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (OSError, ValueError, AttributeError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
+
+
+def read_recipe(name: str, cwd: Path, search_path: tuple[Path, ...]) -> Recipe:
+    """The recipe that `name` means: a path, `-`, or a shipped one's name.
+
+    Raises:
+        UsageError: there is none; RecipeError: it cannot be used.
+    """
+    source, text = resolve_recipe(name, cwd, search_path)
+    return load_recipe(text, source, cwd=cwd)
+
+
+def take_in(
+    recipe: Recipe,
+    options: RunOptions,
+    *,
+    blocks: DataBlocks,
+    stdin: Stdin,
+    cwd: Path,
+    take_pipe: bool = False,
+) -> Intake:
+    """Bind parameters, find files, read what is needed and render the job.
+
+    Args:
+        recipe: as loaded.
+        options: the flags.
+        blocks: wraps outside text.
+        stdin: read when a parameter or a template asks for it.
+        cwd: the root of file patterns.
+        take_pipe: read standard input also when no template asks for it (`solve "task" < text`).
+
+    Raises:
+        UsageError: a parameter, file or template cannot be used.
+    """
+    params = bind_params(recipe, options.params, stdin=stdin.read, cwd=cwd)
+    patterns = (*recipe.files, *options.files)
+    files = find_files(patterns, cwd)
+    piped = stdin.read_if_piped() if take_pipe else None
+    if piped is None and _uses_stdin(recipe):
+        piped = stdin.read()
+    outside = _outside_texts(recipe, options, params, cwd)
+    if piped is not None:
+        outside["stdin"] = piped
+    shown = {name: blocks.wrap(name, text) for name, text in outside.items()}
+    named = {
+        name: f'[material "{name}": {len(text):,} characters]' for name, text in outside.items()
+    }
+    base: dict[str, object] = {**params, "files": list(files)}
+    variables = {**base, **shown}
+    in_task = roots(recipe.task) if recipe.task else frozenset[str]()
+    used = [name for name in outside if name in in_task or (name == "stdin" and take_pipe)]
+    return Intake(
+        recipe=recipe,
+        params=params,
+        stdin=stdin.text,
+        variables=variables,
+        job=render(recipe.task, variables).strip() if recipe.task else recipe.description,
+        job_outline=render(recipe.task, {**base, **named}).strip()
+        if recipe.task
+        else recipe.description,
+        materials=tuple(Material(name=name, text=outside[name]) for name in used),
+        files=files,
+        tasks=fixed_tasks(recipe, variables) if recipe.tasks else None,
+    )
+
+
+def _uses_stdin(recipe: Recipe) -> bool:
+    texts = [
+        recipe.task,
+        *(t.prompt for t in recipe.tasks),
+        *(p.prompt for p in recipe.agents.values()),
+    ]
+    texts += [t.for_each.expression for t in recipe.tasks if t.for_each and t.for_each.expression]
+    return any("stdin" in roots(text) for text in texts if text)
+
+
+def _outside_texts(
+    recipe: Recipe, options: RunOptions, params: Mapping[str, Json], cwd: Path
+) -> dict[str, str]:
+    """Parameters whose text came from a file or a pipe: shown to models only inside data blocks."""
+    from_file = {
+        name
+        for name, _, value in (a.partition("=") for a in options.params)
+        if value.startswith("@")
+    }
+    texts: dict[str, str] = {}
+    for param in recipe.params:
+        value = params.get(param.name)
+        if param.type == "file" and isinstance(value, str):
+            texts[param.name] = read_text(cwd / value)
+        elif param.type == "string" and param.name in from_file and isinstance(value, str):
+            texts[param.name] = value
+    return texts
+
+
+def fixed_tasks(recipe: Recipe, variables: Mapping[str, object]) -> tuple[Task, ...]:
+    """The recipe's own graph with its fan-outs expanded.
+
+    Raises:
+        RecipeError, UsageError: an expression does not yield a list.
+    """
+
+    def items_of(task_id: str, for_each: ForEach) -> tuple[Json, ...]:
+        if for_each.items is not None:
+            return for_each.items
+        try:
+            return tuple(evaluate(for_each.expression or "", variables))
+        except RecipeError:
+            raise
+        except UsageError as error:
+            raise UsageError(
+                f"task {task_id!r}: for_each.items: {error.message}", hint=error.hint
+            ) from error
+
+    return expand(recipe.tasks, items_of)
+
+
+def read_plan_file(
+    path: str, recipe: Recipe, *, models: Mapping[str, object], max_tasks: int
+) -> Plan:
+    """A plan v1 from a file.
+
+    Raises:
+        PlanFileError: unreadable, no JSON, or no usable plan.
+    """
+    import json
+
+    try:
+        value = json.loads(read_text(Path(path)))
+    except UsageError as error:
+        raise PlanFileError(error.message) from error
+    except (ValueError, RecursionError) as error:
+        raise PlanFileError(f"{path} is no JSON: {error}") from error
+    builder = PlanBuilder(max_tasks=max_tasks, profiles=recipe.agents, models=models, strict=True)
+    try:
+        document = document_of(value, strict=True)
+        for draft in document.drafts:
+            builder.add(draft)
+        plan = builder.finish(document.mode)
+    except PlanError as error:
+        raise PlanFileError(
+            f"{path}: {error.message}", hint="swarm plan RECIPE -o plan.json writes a good one"
+        ) from error
+    return plan

@@ -1,0 +1,143 @@
+"""Which models a run uses, and whether they can be reached: decided and said before anything is sent."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from swarmcli.adapters import providers
+from swarmcli.adapters.model_table import facts_of
+from swarmcli.adapters.weights import embedded_installed, locate
+from swarmcli.core.plan import Task
+from swarmcli.core.routing import Roles, parse_override, resolve_roles
+from swarmcli.errors import NoModelError, SwarmError, UsageError
+from swarmcli.recipe.values import MergeStrategy, ModelSpec, Recipe
+
+EMBEDDED = "embedded/smollm2"
+TINY_NOTE = "135M parameters: good for trying swarm, not for answers"
+DEFAULT_PARALLEL = 100
+LOCAL_PARALLEL = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the choice of a model depends on outside the recipe and the flags."""
+
+    env: Mapping[str, str]
+    default_model: str | None
+    """`SWARM_MODEL`, or a config file's `model`."""
+    default_reason: str
+    cache_dir: Path
+
+
+def choose_roles(recipe: Recipe, overrides: Iterable[str], around: Surroundings) -> Roles | None:
+    """The run's models by role: `-m` > recipe > `SWARM_MODEL` > config > key > Ollama > embedded; None without any.
+
+    Raises:
+        UsageError: a model id without a provider, or an unknown role.
+    """
+    pairs = [parse_override(text) for text in overrides]
+    needs_default = not recipe.models and not any(role is None for role, _ in pairs)
+    default = _default_model(around) if needs_default else None
+    roles = resolve_roles(recipe.models, pairs, default)
+    if roles is None:
+        return None
+    models = {role: _completed(spec, around.env) for role, spec in roles.models.items()}
+    return replace(roles, models=models)
+
+
+def _default_model(around: Surroundings) -> tuple[ModelSpec, str] | None:
+    if around.default_model:
+        _, model = parse_override(around.default_model)
+        return ModelSpec(id=model), around.default_reason
+    found = providers.first_available(around.env) or providers.running_ollama(around.env)
+    if found is not None:
+        return ModelSpec(id=found[0]), found[1]
+    if embedded_installed():
+        try:
+            locate("smollm2", around.cache_dir)
+        except SwarmError:
+            return None
+        return ModelSpec(id=EMBEDDED), f"no key is set and no Ollama runs; {TINY_NOTE}"
+    return None
+
+
+def _completed(spec: ModelSpec, env: Mapping[str, str]) -> ModelSpec:
+    """The model with its endpoint and window filled in, so that cache keys and bounds know them."""
+    return replace(
+        spec,
+        api_base=spec.api_base or providers.api_base_of(spec.id, env),
+        context_window=facts_of(spec).context_window,
+    )
+
+
+def models_in_use(
+    recipe: Recipe, roles: Roles, tasks: Iterable[Task] | None, merge: MergeStrategy
+) -> list[ModelSpec]:
+    """The models that a run may call, without duplicates; fallbacks are left out, they are asked only in need."""
+    if tasks is None:
+        names = ["planner", "small", "large", "writer"]
+        names += [profile.model for profile in recipe.agents.values() if profile.model]
+    else:
+        profiles = recipe.agents
+        names = [
+            t.model or (profiles[t.profile].model if t.profile in profiles else None) or "small"
+            for t in tasks
+        ]
+        names += ["writer"] if merge == "write" else []
+    return list({spec.id: spec for spec in map(roles.resolve, dict.fromkeys(names))}.values())
+
+
+def preflight(models: Iterable[ModelSpec], around: Surroundings) -> None:
+    """Refuse to start when a model has no usable key or no weights.
+
+    Raises:
+        NoModelError: what is missing and how to get it.
+    """
+    for spec in models:
+        if spec.id.startswith("embedded/"):
+            locate(spec.id.removeprefix("embedded/"), around.cache_dir)
+            if not embedded_installed():
+                raise no_model(around.env)
+            continue
+        problem = providers.key_problem(spec, around.env)
+        if problem is not None:
+            raise problem
+
+
+def no_model(env: Mapping[str, str]) -> NoModelError:
+    """The error that names everything that would help."""
+    return providers.no_model_error(env)
+
+
+def check_prices(
+    models: Iterable[ModelSpec], max_cost_usd: float | None, *, allow_unpriced: bool
+) -> None:
+    """A cap in dollars cannot hold for a model whose price nobody knows.
+
+    Raises:
+        UsageError: such a model, unless unpriced models are allowed.
+    """
+    if max_cost_usd is None or allow_unpriced:
+        return
+    unpriced = [spec.id for spec in models if facts_of(spec).price is None]
+    if unpriced:
+        raise UsageError(
+            f"no price for {', '.join(unpriced)}, so a cap of ${max_cost_usd:g} cannot hold",
+            hint="--allow-unpriced, or give the model a `price` in the recipe",
+        )
+
+
+def is_local(spec: ModelSpec) -> bool:
+    """True where the model shares this machine with us."""
+    return (
+        spec.id.startswith("embedded/")
+        or providers.is_local(spec.api_base)
+        or spec.id.startswith("ollama")
+    )
+
+
+def parallel_of(explicit: int | None, models: Iterable[ModelSpec]) -> int:
+    """Agents at work at once: what was asked for, else 100, else 4 where all models are local."""
+    if explicit is not None:
+        return explicit
+    return LOCAL_PARALLEL if all(map(is_local, models)) else DEFAULT_PARALLEL

@@ -1,0 +1,52 @@
+"""Asking for JSON that fits a schema: one question, and one re-ask with the validator's words."""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+
+from swarmcli.core.ports import Message, ModelReply, ModelRequest
+from swarmcli.engine.briefing import messages_of
+from swarmcli.errors import ModelError
+from swarmcli.prompts import load_prompt
+from swarmcli.recipe.output_schema import validate_output
+from swarmcli.recipe.values import Json
+
+Ask = Callable[[ModelRequest], Awaitable[ModelReply]]
+
+
+def with_schema(messages: tuple[Message, ...], schema: Mapping[str, Json]) -> tuple[Message, ...]:
+    """The chat with the schema put under its last message, for models without structured output."""
+    text = load_prompt("schema").render(
+        prompt=messages[-1].content, schema=json.dumps(schema, ensure_ascii=False, sort_keys=True)
+    )
+    return (*messages[:-1], Message(role="user", content=text.user))
+
+
+async def ask_for_json(
+    ask: Ask, request: ModelRequest, on_retry: Callable[[], None]
+) -> tuple[ModelReply, str]:
+    """Ask `request`, whose `response_schema` is set; the reply and its JSON as compact text.
+
+    Raises:
+        ModelError: (schema) also the second answer does not fit; or what `ask` raises.
+    """
+    schema = request.response_schema or {}
+    reply = await ask(request)
+    value, fault = validate_output(reply.text, schema)
+    if fault is not None:
+        on_retry()
+        retry = load_prompt("schema_retry").render(fault=fault)
+        again = (
+            *request.messages,
+            Message(role="assistant", content=reply.text),
+            *messages_of(retry),
+        )
+        reply = await ask(replace(request, messages=again))
+        value, fault = validate_output(reply.text, schema)
+    if fault is not None:
+        raise ModelError(
+            f"the output does not fit the schema, also when asked again: {fault}",
+            kind="schema",
+            model=reply.model,
+        )
+    return reply, json.dumps(value, ensure_ascii=False)
