@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,3 +63,28 @@ def _price(entry: Mapping[str, Any]) -> Price | None:
 
 def _whole(value: object) -> int | None:
     return value if isinstance(value, int) and value > 0 else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatModel(ModelFacts):
+    """One row of `swarm models list`."""
+
+    id: str
+
+
+def chat_models(provider: str | None) -> list[ChatModel]:
+    """The chat models of a provider; None: of the large providers that swarm knows keys of, without date variants."""
+    rows: dict[str, ChatModel] = {}
+    for name, entry in _table().items():
+        owner = str(entry.get("litellm_provider", ""))
+        if entry.get("mode") != "chat" or (owner != provider if provider else owner not in _LARGE or _DATED.search(name)):
+            continue
+        model_id = name if name.startswith(f"{owner}/") else f"{owner}/{name}"
+        rows[model_id] = ChatModel(
+            id=model_id, price=_price(entry), context_window=_whole(entry.get("max_input_tokens"))
+        )
+    return [rows[model_id] for model_id in sorted(rows)]
+
+
+_LARGE = frozenset({"openai", "anthropic", "gemini", "mistral", "groq", "deepseek", "xai"})
+_DATED = re.compile(r"\d{4}-?\d{2}-?\d{2}|-\d{4}$|ft:")

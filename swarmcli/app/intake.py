@@ -1,5 +1,6 @@
 """Intake: from a recipe's name and the flags to everything that the run is about, before any model is reached."""
 
+import json
 import os
 import select
 import stat
@@ -7,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from swarmcli.adapters.files import find_files, read_text
 from swarmcli.app.options import RunOptions
@@ -221,6 +223,21 @@ def fixed_tasks(recipe: Recipe, variables: Mapping[str, object]) -> tuple[Task, 
     return expand(recipe.tasks, items_of)
 
 
+def read_schema(path: str) -> dict[str, Json]:
+    """The JSON schema of `--schema FILE`.
+
+    Raises:
+        UsageError: unreadable, or no JSON object.
+    """
+    try:
+        value = json.loads(read_text(Path(path)))
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"--schema {path} is no JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise UsageError(f"--schema {path} is no JSON object")
+    return cast("dict[str, Json]", value)
+
+
 def read_plan_file(
     path: str, recipe: Recipe, *, models: Mapping[str, object], max_tasks: int
 ) -> Plan:
@@ -229,8 +246,6 @@ def read_plan_file(
     Raises:
         PlanFileError: unreadable, no JSON, or no usable plan.
     """
-    import json
-
     try:
         value = json.loads(read_text(Path(path)))
     except UsageError as error:

@@ -37,7 +37,7 @@ def choose_roles(recipe: Recipe, overrides: Iterable[str], around: Surroundings)
     """
     pairs = [parse_override(text) for text in overrides]
     needs_default = not recipe.models and not any(role is None for role, _ in pairs)
-    default = _default_model(around) if needs_default else None
+    default = choose_default(around) if needs_default else None
     roles = resolve_roles(recipe.models, pairs, default)
     if roles is None:
         return None
@@ -45,7 +45,8 @@ def choose_roles(recipe: Recipe, overrides: Iterable[str], around: Surroundings)
     return replace(roles, models=models)
 
 
-def _default_model(around: Surroundings) -> tuple[ModelSpec, str] | None:
+def choose_default(around: Surroundings) -> tuple[ModelSpec, str] | None:
+    """The model of a run that names none, and why; None when there is none."""
     if around.default_model:
         _, model = parse_override(around.default_model)
         return ModelSpec(id=model), around.default_reason

@@ -53,7 +53,7 @@ class RunOptions:
     def from_record(record: dict[str, Any]) -> "RunOptions":
         """The inverse; unknown keys of a newer version are left out."""
         known = {f.name for f in fields(RunOptions)}
-        values = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in record.items() if k in known
-        }
+        values: dict[str, Any] = {k: v for k, v in record.items() if k in known}
+        for name in ("params", "files", "models", "allow"):
+            values[name] = tuple(values.get(name) or ())
         return RunOptions(**values)

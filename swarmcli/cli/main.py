@@ -8,6 +8,7 @@ import typer
 
 from swarmcli import __version__
 from swarmcli.errors import EXIT_FAILED, EXIT_SIGINT, RecipeError, SwarmError
+from swarmcli.ui.say import err
 
 WORK, LOOK, RECIPES, SETUP = "Work", "Look", "Recipes", "Set-up"
 ISSUES_HINT = "this is a bug of swarm; run again with --debug and report what it prints"
@@ -75,10 +76,10 @@ def run_command(arguments: list[str]) -> int:
         return _report_usage(error)
     except KeyboardInterrupt:
         return EXIT_SIGINT
-    except Exception as error:  # noqa: BLE001  the last boundary: a bug becomes one line, not a traceback
+    except Exception as error:
         if debug:
             raise
-        _say(f"error: {type(error).__name__}: {error}\nhint: {ISSUES_HINT}")
+        err(f"error: {type(error).__name__}: {error}\nhint: {ISSUES_HINT}")
         return EXIT_FAILED
     return code if isinstance(code, int) else 0
 
@@ -88,12 +89,12 @@ def report(error: SwarmError) -> int:
     if isinstance(error, RecipeError):
         from swarmcli.recipe.diagnostic import render_problems
 
-        _say(render_problems(error))
+        err(render_problems(error))
         return error.exit_code
     from swarmcli.ui.clean import clean
 
     hint = f"\nhint: {clean(error.hint)}" if error.hint else ""
-    _say(f"error: {clean(error.message)}{hint}")
+    err(f"error: {clean(error.message)}{hint}")
     return error.exit_code
 
 
@@ -105,16 +106,8 @@ def _report_usage(error: Exception) -> int:
     message = error.format_message() if hasattr(error, "format_message") else str(error)  # pyright: ignore
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "swarm"
-    _say(f"error: {message}\nhint: {path} --help")
+    err(f"error: {message}\nhint: {path} --help")
     return int(getattr(error, "exit_code", 2))
-
-
-def _say(text: str) -> None:
-    try:
-        sys.stderr.write(text.rstrip("\n") + "\n")
-        sys.stderr.flush()
-    except OSError:
-        pass
 
 
 def _exit(code: int) -> NoReturn:

@@ -8,14 +8,21 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 from swarmcli.core.plan import PLAN_VERSION, TaskDraft
 from swarmcli.errors import PlanError
 from swarmcli.recipe.values import Json
 
 MAX_PLAN_CHARS = 2_000_000
+_MOST_VALUES = 1000
+_LONGEST_HEAD = 100
+"""Characters of `"tasks": [` with spaces; a longer one is only read at the end."""
 _TASKS = re.compile(r'"tasks"\s*:\s*\[')
+_OPEN = re.compile(r"[{\[]")
+_OBJECT = re.compile(r'\{\s*"')
+_IN_STRING = re.compile(r'["\\]')
+_OUTSIDE = re.compile(r'["{}\[\]]')
 _DRAFT_KEYS = ("id", "prompt", "depends_on", "agent", "model")
 
 Decode = Callable[[str], object]
@@ -29,19 +36,45 @@ class PlanDocument:
     drafts: tuple[TaskDraft, ...]
 
 
+class _Balance:
+    """Finds where an object ends, piece by piece: every character is looked at once."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._quoted = False
+        self._escaped = False
+
+    def end(self, text: str, position: int) -> int | None:
+        """Read `text` from `position`; the place behind the closing brace, None while it has not come."""
+        if self._escaped and position < len(text):
+            self._escaped, position = False, position + 1
+        while mark := (_IN_STRING if self._quoted else _OUTSIDE).search(text, position):
+            position = mark.end()
+            if mark[0] == "\\":
+                self._escaped = position == len(text)
+                position += 1
+            elif mark[0] == '"':
+                self._quoted = not self._quoted
+            elif mark[0] in "{[":
+                self._depth += 1
+            else:
+                self._depth -= 1
+                if self._depth == 0:
+                    return position
+        return None
+
+
 class PlanStream:
     """Feed text, get drafts. Malformed objects are left to `parse_plan`, which reads the whole text at the end."""
 
     def __init__(self) -> None:
-        self._text = ""
-        self._position = 0
-        self._inside = False
-        self._ended = False
-
-    @property
-    def text(self) -> str:
-        """Everything fed so far."""
-        return self._text
+        self._length = 0
+        self._state: Literal["before", "between", "inside", "after"] = "before"
+        self._tail = ""
+        """The end of the text before the array, in which its head may have begun."""
+        self._object: list[str] = []
+        self._balance = _Balance()
+        self._found = False
 
     def feed(self, piece: str) -> list[TaskDraft]:
         """Take the next piece; return the task objects that it closed.
@@ -49,66 +82,64 @@ class PlanStream:
         Raises:
             PlanError: the text is longer than any plan may be.
         """
-        self._text += piece
-        if len(self._text) > MAX_PLAN_CHARS:
-            raise PlanError(f"the plan is longer than {MAX_PLAN_CHARS:,} characters")
-        if not self._inside and not self._ended:
-            match = _TASKS.search(self._text, max(0, self._position - 40))
-            if match is None:
-                self._position = len(self._text)
-                return []
-            self._inside, self._position = True, match.end()
-        return list(self._closed_objects()) if self._inside else []
+        self._length += len(piece)
+        if self._length > MAX_PLAN_CHARS:
+            raise _too_long()
+        drafts: list[TaskDraft] = []
+        position = 0
+        while position < len(piece) and self._state != "after":
+            match self._state:
+                case "before":
+                    position = self._seek(piece, position)
+                case "between":
+                    position = self._next_object(piece, position)
+                case "inside":
+                    position = self._read_object(piece, position, drafts)
+        return drafts
 
-    def _closed_objects(self) -> Iterator[TaskDraft]:
-        while True:
-            start = self._next_object()
-            if start is None:
-                return
-            end = _end_of_object(self._text, start)
-            if end is None:
-                self._position = start
-                return
-            self._position = end
-            try:
-                draft = draft_of(json.loads(self._text[start:end]))
-            except (ValueError, PlanError):
-                self._inside, self._ended = False, True
-                return
-            yield draft
+    def _seek(self, piece: str, position: int) -> int:
+        """To behind the array's opening bracket, or to the end of the piece."""
+        text = self._tail + piece[position:]
+        match = _TASKS.search(text)
+        if match is None:
+            self._tail = text[-_LONGEST_HEAD:]
+            return len(piece)
+        self._state = "between"
+        position += match.end() - len(self._tail)
+        self._tail = ""
+        return position
 
-    def _next_object(self) -> int | None:
-        """Where the next `{` of the array stands; None while it has not arrived or when the array is closed."""
-        for position in range(self._position, len(self._text)):
-            char = self._text[position]
-            if char == "{":
-                return position
-            if char not in " \t\r\n,":
-                self._inside, self._ended = False, True
-                return None
-        return None
+    def _next_object(self, piece: str, position: int) -> int:
+        """To the next `{` of the array. Where something else stands, the array has ended, or it was only prose."""
+        while position < len(piece) and piece[position] in " \t\r\n,":
+            position += 1
+        if position < len(piece):
+            if piece[position] == "{":
+                self._state, self._object, self._balance = "inside", [], _Balance()
+            else:
+                self._state = "after" if self._found else "before"
+        return position
+
+    def _read_object(self, piece: str, position: int, drafts: list[TaskDraft]) -> int:
+        end = self._balance.end(piece, position)
+        self._object.append(piece[position:end])
+        if end is None:
+            return len(piece)
+        try:
+            drafts.append(draft_of(json.loads("".join(self._object))))
+        except (ValueError, RecursionError, PlanError):
+            self._state = "after"
+        else:
+            self._state, self._found = "between", True
+        return end
 
 
 def _end_of_object(text: str, start: int) -> int | None:
-    depth, quoted, escaped = 0, False, False
-    for position in range(start, len(text)):
-        char = text[position]
-        if quoted:
-            if escaped:
-                escaped = False
-            elif char == "\\":
-                escaped = True
-            elif char == '"':
-                quoted = False
-        elif char == '"':
-            quoted = True
-        elif char in "{[":
-            depth += 1
-        elif char in "}]":
-            depth -= 1
-            if depth == 0:
-                return position + 1
-    return None
+    return _Balance().end(text, start)
+
+
+def _too_long() -> PlanError:
+    return PlanError(f"the plan is longer than {MAX_PLAN_CHARS:,} characters")
 
 
 def parse_plan(text: str, *, repair: Decode | None = None) -> PlanDocument:
@@ -122,9 +153,18 @@ def parse_plan(text: str, *, repair: Decode | None = None) -> PlanDocument:
     Raises:
         PlanError: no JSON, truncated JSON, or a document that is no plan v1. The message is the exact fault.
     """
-    found = [value for value in _json_values(text) if _looks_like_plan(value)]
-    if found:
-        return document_of(found[0])
+    if len(text) > MAX_PLAN_CHARS:
+        raise _too_long()
+    try:
+        return _parse(text, repair)
+    except RecursionError:
+        raise PlanError("the JSON is nested too deeply") from None
+
+
+def _parse(text: str, repair: Decode | None) -> PlanDocument:
+    plans = [plan for value in _json_values(text) for plan in _plans_in(value)]
+    if plans:
+        return document_of(next((plan for plan in plans if not _is_empty(plan)), plans[0]))
     start = _plan_start(text)
     if start is None:
         raise PlanError('the answer holds no JSON object with "tasks"')
@@ -132,39 +172,65 @@ def parse_plan(text: str, *, repair: Decode | None = None) -> PlanDocument:
     if end is None:
         raise PlanError("the JSON is truncated: it ends before its closing brace")
     try:
-        json.loads(text[start:end])
-    except RecursionError:
-        raise PlanError("the JSON is nested too deeply") from None
+        value: object = json.loads(text[start:end])
     except ValueError as error:
         value = repair(text[start:end]) if repair is not None else None
-        if _looks_like_plan(value):
-            return document_of(value)
+        for plan in _plans_in(value):
+            return document_of(plan)
         raise PlanError(f"the JSON is malformed: {error}") from None
+    for plan in _plans_in(value):
+        return document_of(plan)
     raise PlanError('the JSON holds no "tasks"')
 
 
 def _json_values(text: str) -> Iterator[object]:
+    """The JSON values of `text`, outermost ones only: a list inside a broken or truncated plan is no plan."""
     decoder = json.JSONDecoder()
     position = 0
-    for _ in range(1000):
-        match = re.compile(r"[{\[]").search(text, position)
+    for _ in range(_MOST_VALUES):
+        match = _OPEN.search(text, position)
         if match is None:
             return
         try:
             value, position = decoder.raw_decode(text, match.start())
-        except (ValueError, RecursionError):
+        except json.JSONDecodeError as error:
+            # Whatever was read up to the fault belongs to the broken value. This also keeps the search linear.
+            position = max(match.start() + 1, error.pos)
+            continue
+        except ValueError:  # a number with thousands of digits
             position = match.start() + 1
             continue
         yield value
 
 
 def _plan_start(text: str) -> int | None:
-    match = _TASKS.search(text)
-    if match is not None:
-        before = text.rfind("{", 0, match.start())
-        return before if before >= 0 else match.start()
+    """Where the broken JSON begins: the outermost object around the first `"tasks": [`."""
+    tasks = _TASKS.search(text)
+    limit = tasks.start() if tasks is not None else len(text)
+    position = 0
+    while match := _OBJECT.search(text, position):
+        end = _end_of_object(text, match.start())
+        if end is None or end > limit:
+            return match.start()
+        position = end
+    if tasks is not None:
+        return tasks.start()
     brace = text.find("{")
     return brace if brace >= 0 else None
+
+
+def _plans_in(value: object, depth: int = 2) -> Iterator[object]:
+    """`value` where it is a plan, else the plans that it wraps: `{"plan": {"tasks": [...]}}`."""
+    if _looks_like_plan(value):
+        yield value
+    elif depth > 0 and isinstance(value, dict):
+        for part in cast("dict[str, object]", value).values():
+            if isinstance(part, dict):
+                yield from _plans_in(cast("dict[str, object]", part), depth - 1)
+
+
+def _is_empty(plan: object) -> bool:
+    return isinstance(plan, dict) and not cast("dict[str, object]", plan).get("tasks", True)
 
 
 def _looks_like_plan(value: object) -> bool:
@@ -195,7 +261,7 @@ def document_of(value: object, *, strict: bool = False) -> PlanDocument:
             f"plan version {version!r} is not known; this swarm reads version {PLAN_VERSION}"
         )
     mode = document.get("mode", "swarm")
-    if mode not in {"swarm", "instant", "thinking", "agent"}:
+    if not isinstance(mode, str) or mode not in {"swarm", "instant", "thinking", "agent"}:
         raise PlanError(f"mode {mode!r} is not one of swarm, instant, thinking, agent")
     tasks = document.get("tasks", [])
     if not isinstance(tasks, list):
@@ -204,7 +270,7 @@ def document_of(value: object, *, strict: bool = False) -> PlanDocument:
         _refuse_unknown(document, ("version", "mode", "tasks"), "the plan")
     entries = cast("list[object]", tasks)
     return PlanDocument(
-        mode=str(mode), drafts=tuple(draft_of(entry, strict=strict) for entry in entries)
+        mode=mode, drafts=tuple(draft_of(entry, strict=strict) for entry in entries)
     )
 
 

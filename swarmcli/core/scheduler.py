@@ -158,20 +158,22 @@ class Scheduler:
         They are forgotten; running ones must be cancelled by the caller, and their end is no fact any more.
         """
         decisions: list[Decision] = []
-        for agent in agents:
+        gone = {agent: self._tasks[agent] for agent in agents}
+        for agent in gone:
             if self._states[agent] == "running":
                 self._running -= 1
                 decisions.append(Cancel(agent, "the repaired plan does not hold it"))
-            elif self._states[agent] == "ready":
-                self._ready.remove(agent)
             del (
                 self._tasks[agent],
                 self._states[agent],
                 self._inputs[agent],
                 self._open_inputs[agent],
             )
-            for waiters in self._dependants.values():
-                waiters[:] = [entry for entry in waiters if entry[0] != agent]
+        self._ready = deque(agent for agent in self._ready if agent not in gone)
+        needed = {a for task in gone.values() for d in task.depends_on for a in d.agents}
+        for agent in needed & self._dependants.keys():
+            waiters = self._dependants[agent]
+            waiters[:] = [entry for entry in waiters if entry[0] not in gone]
         return [*decisions, *self._start_ready()]
 
     def _connect(self, task: Task) -> list[Decision]:
@@ -191,7 +193,7 @@ class Scheduler:
         return self._settle(task.id)
 
     def _settle(self, agent: str) -> list[Decision]:
-        """A waiting task whose last input was just resolved becomes ready, or is skipped and told to its dependants."""
+        """A new task is ready if nothing is left to wait for, or skipped, which its dependants are told."""
         if self._states[agent] != "waiting":
             return []
         if self._stopped is not None:
@@ -199,10 +201,13 @@ class Scheduler:
         broken = [entry for entry in self._inputs[agent] if entry.open == 0 and not entry.satisfied]
         if broken:
             return self._skip(agent, self._because(broken[0]))
+        self._ready_if_resolved(agent)
+        return []
+
+    def _ready_if_resolved(self, agent: str) -> None:
         if self._open_inputs[agent] == 0:
             self._states[agent] = "ready"
             self._ready.append(agent)
-        return []
 
     def _because(self, entry: _Input) -> str:
         agents = entry.dependency.agents
@@ -230,7 +235,7 @@ class Scheduler:
                     if self._states[agent] != "waiting":
                         continue
                     if self._stopped is None and entry.satisfied:
-                        self._settle(agent)
+                        self._ready_if_resolved(agent)
                     else:
                         self._states[agent] = "skipped"
                         decisions.append(Skip(agent, self._stopped or self._because(entry)))

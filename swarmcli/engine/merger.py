@@ -4,7 +4,7 @@ A failed agent reaches the writer as a failure that our code states, never as pr
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from swarmcli.core.blocks import DATA_NOTE
@@ -19,7 +19,7 @@ from swarmcli.engine.briefing import Briefing, is_tiny, messages_of
 from swarmcli.engine.typed import ask_for_json, with_schema
 from swarmcli.errors import ModelError
 from swarmcli.prompts import PromptText, load_prompt
-from swarmcli.recipe.values import MergeStrategy
+from swarmcli.recipe.values import Json, MergeStrategy
 
 MAX_LEVELS = 8
 
@@ -46,7 +46,14 @@ class Merger:
     """
 
     def __init__(
-        self, *, client: ModelClient, briefing: Briefing, emit: Emit, clock: Clock, timeout_s: float
+        self,
+        *,
+        client: ModelClient,
+        briefing: Briefing,
+        emit: Emit,
+        clock: Clock,
+        timeout_s: float,
+        schema: Mapping[str, Json] | None = None,
     ) -> None:
         self._client = client
         self._briefing = briefing

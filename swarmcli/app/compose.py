@@ -1,0 +1,59 @@
+"""The model path of a run: LiteLLM at the edge, and our middleware around it, outermost first."""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarmcli.adapters.budget import BudgetedClient
+from swarmcli.adapters.cache import DiskStore
+from swarmcli.adapters.cached_client import CachedClient
+from swarmcli.adapters.embedded_client import EmbeddedClient
+from swarmcli.adapters.fallback import FallbackClient
+from swarmcli.adapters.limits import LimitedClient
+from swarmcli.adapters.litellm_client import LitellmClient
+from swarmcli.adapters.model_table import facts_of
+from swarmcli.adapters.retry import RetryingClient
+from swarmcli.core.budget import Budget
+from swarmcli.core.ports import Clock, Emit, ModelClient
+from swarmcli.core.routing import Roles
+from swarmcli.recipe.values import CacheRules, ModelSpec, Price, Rate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathOrder:
+    """What the model path needs to know."""
+
+    roles: Roles
+    rates: tuple[Rate, ...]
+    attempts: int
+    cache: CacheRules
+    budget: Budget
+    cache_dir: Path
+    log: Path | None
+    """Takes the embedded model's warnings."""
+
+
+def compose(order: PathOrder, *, clock: Clock, emit: Emit) -> ModelClient:
+    """Fallback > cache > retries > budget > limits > embedded > LiteLLM.
+
+    A cached answer costs nothing and takes no slot; each retry is reserved and waits for its slot anew; a fallback's
+    answer is cached under its own model.
+    """
+    edge = EmbeddedClient(LitellmClient(), cache_dir=order.cache_dir, log=order.log)
+    limited = LimitedClient(edge, rates=order.rates, clock=clock, emit=emit)
+    budgeted = BudgetedClient(limited, order.budget, emit=emit, price_of=_price_of)
+    retrying = RetryingClient(
+        budgeted, attempts=order.attempts, clock=clock, rng=random.Random(), emit=emit
+    )
+    cached = CachedClient(
+        retrying,
+        DiskStore(order.cache_dir / "answers", emit=emit),
+        mode=order.cache.mode,
+        emit=emit,
+        ttl_s=order.cache.ttl_s,
+    )
+    return FallbackClient(cached, resolve=order.roles.resolve, emit=emit)
+
+
+def _price_of(model: ModelSpec) -> Price | None:
+    return facts_of(model).price

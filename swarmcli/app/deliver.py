@@ -1,0 +1,167 @@
+"""Delivery: the result to stdout, to a file and into the run folder; nothing but the result on stdout."""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from swarmcli.adapters.atomic import write_atomic
+from swarmcli.adapters.runs import RunDir
+from swarmcli.app.models import EMBEDDED, TINY_NOTE
+from swarmcli.app.options import RunOptions
+from swarmcli.app.prepare import Prepared
+from swarmcli.app.session import SessionResult
+from swarmcli.core.events import RunEnd
+from swarmcli.core.merge import Merged
+from swarmcli.engine.run import RunReport
+from swarmcli.errors import EXIT_GATE, StorageError
+from swarmcli.recipe.output_schema import validate_output
+from swarmcli.recipe.values import Json
+from swarmcli.ui.answer import print_answer
+from swarmcli.ui.clean import clean, clean_result
+from swarmcli.ui.github import annotate
+from swarmcli.ui.say import err, write_out
+from swarmcli.ui.summary import print_summary
+
+DOCUMENT_VERSION = 1
+
+
+def document(
+    report: RunReport, *, run: str, artifacts: list[str], structured: Json
+) -> dict[str, Any]:
+    """The one document of `--json`."""
+    totals: Mapping[str, Json] = report.end.totals
+    whole = report.end.status == "ok"
+    return {
+        "schema_version": DOCUMENT_VERSION,
+        "run": run,
+        "status": report.end.status,
+        "exit_code": report.end.exit_code,
+        "mode": report.mode,
+        "result": report.end.result,
+        "structured": structured,
+        **{key: value for key, value in totals.items() if key != "mode"},
+        "error": {"kind": report.end.error.kind, "message": report.end.error.message}
+        if report.end.error
+        else None,
+        "artifacts": artifacts,
+        "resume": None if whole else f"swarm resume {run}",
+    }
+
+
+def text_of(merged: Merged) -> str:
+    """The result as a text file holds it: cleaned, with exactly one newline at its end."""
+    return clean_result(merged.text).rstrip("\n") + "\n"
+
+
+def write_result(text: str, *, output: str | None, is_json: bool) -> None:
+    """To the file of `-o`, atomically, else to stdout.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    if output not in {None, "-"}:
+        write_atomic(Path(str(output)), text.encode("utf-8", "replace"))
+        return
+    if sys.stdout.isatty() and not is_json:
+        print_answer(text, sys.stdout)
+    else:
+        write_out(text.encode("utf-8", "replace"))
+
+
+def json_text(value: object) -> str:
+    """JSON for stdout, one document, control characters escaped."""
+    return json.dumps(value, ensure_ascii=False, indent=2) + "\n"
+
+
+def deliver(run_dir: RunDir, prepared: Prepared, result: SessionResult) -> int:
+    """Write the result where it was asked for, then the summary; the exit code of the process.
+
+    Raises:
+        StorageError: the output file cannot be written; the result is in the run folder all the same.
+    """
+    options, report = prepared.options, result.report
+    end, merged = report.end, report.merged
+    structured, fault = _structured(prepared, merged)
+    exit_code = EXIT_GATE if fault is not None and end.exit_code == 0 else end.exit_code
+    output = options.output or prepared.recipe.output.file
+    artifacts: list[str] = []
+    text = text_of(merged) if merged is not None else None
+    if text is not None:
+        kept = run_dir.result_path("json" if isinstance(structured, list | dict) else "md")
+        artifacts.append(str(kept))
+        with contextlib.suppress(StorageError):
+            write_atomic(kept, text.encode("utf-8", "replace"), mode=0o600)
+    if output not in {None, "-"} and text is not None:
+        artifacts.append(str(Path(str(output)).absolute()))
+    if options.format == "json":
+        whole = document(report, run=run_dir.id, artifacts=artifacts, structured=structured)
+        whole["exit_code"] = exit_code
+        write_result(json_text(whole), output=output, is_json=True)
+    elif options.format == "text" and text is not None:
+        write_result(text, output=output, is_json=structured is not None)
+    elif text is not None and output is not None:
+        write_result(text, output=output, is_json=True)
+    _explain(run_dir, prepared, result, artifacts, fault)
+    return exit_code
+
+
+def deliver_again(run_dir: RunDir, end: RunEnd, options: RunOptions) -> int:
+    """Print the result of a run that is finished already; nothing is called."""
+    text = clean_result(end.result or "").rstrip("\n") + "\n"
+    if options.format == "json":
+        value = {
+            "schema_version": DOCUMENT_VERSION,
+            "run": run_dir.id,
+            "status": end.status,
+            "exit_code": end.exit_code,
+            "result": end.result,
+            **end.totals,
+            "resume": None,
+        }
+        write_result(json_text(value), output=options.output, is_json=True)
+    else:
+        write_result(text, output=options.output, is_json=False)
+    return end.exit_code
+
+
+def _structured(prepared: Prepared, merged: Merged | None) -> tuple[Json, str | None]:
+    """The parsed result, and why it does not fit the output schema."""
+    if merged is None:
+        return None, None
+    schema = prepared.recipe.output.schema
+    if schema is None:
+        return merged.structured, None
+    value, fault = validate_output(merged.text, schema)
+    return value, fault
+
+
+def _explain(
+    run_dir: RunDir,
+    prepared: Prepared,
+    result: SessionResult,
+    artifacts: list[str],
+    fault: str | None,
+) -> None:
+    """The error or the summary on stderr, and what a CI runner is told."""
+    report = result.report
+    if report.error is not None:
+        hint = f"\nhint: {clean(report.error.hint)}" if report.error.hint else ""
+        err(f"error: {clean(report.error.message)}{hint}")
+    if fault is not None:
+        err(f"error: the result does not fit the output schema: {clean(fault)}")
+    if not prepared.options.quiet:
+        note = TINY_NOTE if any(m.id == EMBEDDED for m in prepared.models()) else None
+        print_summary(
+            sys.stderr,
+            result.view,
+            report.end,
+            display=result.display,
+            artifacts=artifacts[1:],
+            note=note,
+        )
+    if "GITHUB_ACTIONS" in os.environ:
+        annotate(os.environ, sys.stderr, run=run_dir.id, end=report.end)

@@ -1,0 +1,192 @@
+"""Looking at runs: `runs`, `show`, `logs`. Reads folders; imports nothing heavy."""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from swarmcli.adapters.journal import read_journal
+from swarmcli.adapters.runs import RunDir, RunSummary, summary
+from swarmcli.app.workspace import open_workspace
+from swarmcli.core.events import (
+    AgentCancelled,
+    AgentCompleted,
+    AgentFailed,
+    AgentSkipped,
+    AgentStarted,
+    Event,
+    to_record,
+)
+from swarmcli.core.replay import replay
+from swarmcli.errors import UsageError
+from swarmcli.ui.clean import clean, one_line
+from swarmcli.ui.say import err, out
+
+
+def list_runs(*, as_json: bool, most: int) -> int:
+    """`swarm runs`."""
+    rows = open_workspace().runs.list()
+    if as_json:
+        _print_json([asdict(row) for row in rows])
+        return 0
+    if not rows:
+        err("no runs yet")
+        return 0
+    out(f"{'RUN':<20} {'RECIPE':<18} {'STATUS':<12} {'AGENTS':>11} {'TIME':>8} {'COST':>9}")
+    for row in rows[:most]:
+        out(_row(row))
+    if len(rows) > most:
+        err(f"... and {len(rows) - most} more (swarm runs -n {len(rows)})")
+    return 0
+
+
+def _row(row: RunSummary) -> str:
+    agents = f"{row.agents.done}/{row.agents.total}"
+    seconds = "" if row.duration_s is None else f"{row.duration_s:.1f}s"
+    cost = "?" if row.cost_usd is None else f"${row.cost_usd:.4f}"
+    return (
+        f"{row.id:<20} {one_line(row.recipe)[:18]:<18} {row.status:<12} {agents:>11} {seconds:>8} {cost:>9}"
+        f"{'  ' + one_line(row.problem) if row.problem else ''}"
+    )
+
+
+def show(ref: str, *, as_json: bool) -> int:
+    """`swarm show RUN`."""
+    ws = open_workspace()
+    run = ws.runs.open(ref)
+    facts = _facts(run)
+    if as_json:
+        _print_json(facts)
+        return 0
+    out(_row(summary(run)))
+    out(f"folder  {run.folder}")
+    for agent in facts["agents"]:
+        note = (
+            agent.get("error") or agent.get("because") or one_line(agent.get("output") or "")[:80]
+        )
+        out(
+            f"  {agent['agent']:<18} {agent['state']:<10} {one_line(agent.get('model') or ''):<24} {one_line(note)}"
+        )
+    if facts["resume"]:
+        err(f"next    {facts['resume']}")
+    return 0
+
+
+def _facts(run: RunDir) -> dict[str, Any]:
+    read = read_journal(run.journal)
+    history = replay(stamped.event for stamped in read.events)
+    row = summary(run)
+    return {
+        "run": run.id,
+        "folder": str(run.folder),
+        "status": row.status,
+        "recipe": row.recipe,
+        "started": row.started,
+        "duration_s": row.duration_s,
+        "cost_usd": row.cost_usd,
+        "result": history.end.result if history.end else None,
+        "totals": dict(history.end.totals) if history.end else None,
+        "plan": history.plan,
+        "agents": list(_agents(stamped.event for stamped in read.events).values()),
+        "problems": list(read.problems),
+        "resume": None if history.is_whole else f"swarm resume {run.id}",
+    }
+
+
+def _agents(events: Any) -> dict[str, dict[str, Any]]:
+    """The last word on each agent."""
+    agents: dict[str, dict[str, Any]] = {}
+
+    def note(agent: str, **facts: Any) -> None:
+        agents.setdefault(agent, {"agent": agent, "state": "running"}).update(facts)
+
+    for event in events:
+        match event:
+            case AgentStarted():
+                note(event.agent, state="running", model=event.model, prompt=event.prompt)
+            case AgentCompleted():
+                note(
+                    event.agent,
+                    state="done",
+                    model=event.model,
+                    output=event.output,
+                    cached=event.cached,
+                    attempts=event.attempts,
+                    cost_usd=event.cost_usd,
+                    seconds=event.seconds,
+                )
+            case AgentFailed():
+                note(
+                    event.agent, state="failed", error=f"{event.error.kind}: {event.error.message}"
+                )
+            case AgentSkipped():
+                note(event.agent, state="skipped", because=event.because)
+            case AgentCancelled():
+                note(event.agent, state="cancelled", because=event.because)
+            case _:
+                pass
+    return agents
+
+
+def logs(ref: str, agent: str | None, *, failed: bool, as_json: bool) -> int:
+    """`swarm logs RUN [AGENT]`: an agent's prompt and output, or the run's events as lines.
+
+    Raises:
+        UsageError: no such run or agent.
+    """
+    ws = open_workspace()
+    run = ws.runs.open(ref)
+    read = read_journal(run.journal)
+    if agent is None and not failed:
+        for stamped in read.events:
+            record = to_record(stamped)
+            out(
+                json.dumps(record, ensure_ascii=False)
+                if as_json
+                else _event_line(stamped.t, stamped.event)
+            )
+        return 0
+    agents = _agents(stamped.event for stamped in read.events)
+    chosen = (
+        [a for a in agents.values() if a["state"] == "failed"]
+        if agent is None
+        else [_one(agents, agent, run)]
+    )
+    if as_json:
+        _print_json(chosen if agent is None else chosen[0])
+        return 0
+    for facts in chosen:
+        out(_log_text(facts))
+    return 0
+
+
+def _one(agents: dict[str, dict[str, Any]], agent: str, run: RunDir) -> dict[str, Any]:
+    if agent not in agents:
+        some = ", ".join(list(agents)[:8])
+        raise UsageError(
+            f"run {run.id} has no agent {agent!r} (agents: {some})", hint=f"swarm show {run.id}"
+        )
+    return agents[agent]
+
+
+def _log_text(facts: dict[str, Any]) -> str:
+    parts = [f"== {facts['agent']}  {facts['state']}  {facts.get('model', '')}"]
+    for title in ("prompt", "output", "error", "because"):
+        if facts.get(title):
+            parts.append(f"-- {title}\n{clean(str(facts[title]))}")
+    return "\n".join(parts) + "\n"
+
+
+def _event_line(t: float, event: Event) -> str:
+    agent = getattr(event, "agent", None) or ""
+    words = [
+        one_line(str(getattr(event, name)))[:80]
+        for name in ("note", "because", "kind", "message", "reason", "status")
+        if getattr(event, name, None)
+    ]
+    if isinstance(event, AgentFailed):
+        words.append(one_line(f"{event.error.kind}: {event.error.message}"))
+    return f"[{t:8.2f}] {event.type:<16} {agent:<14} {' '.join(words)}".rstrip()
+
+
+def _print_json(value: object) -> None:
+    out(json.dumps(value, ensure_ascii=False, indent=2))

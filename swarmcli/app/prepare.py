@@ -1,0 +1,213 @@
+"""From recipe, flags and settings to a run that is fully decided: models, mode, tasks, limits."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from swarmcli import __version__
+from swarmcli.adapters.folders import block_key
+from swarmcli.app.intake import Intake, read_plan_file
+from swarmcli.app.models import check_prices, choose_roles, models_in_use, no_model, parallel_of
+from swarmcli.app.options import RunOptions
+from swarmcli.app.workspace import Workspace
+from swarmcli.core.blocks import DataBlocks
+from swarmcli.core.events import RunStarted
+from swarmcli.core.plan import Plan, PlanBuilder, Task, final_tasks
+from swarmcli.core.planstream import document_of
+from swarmcli.core.replay import History
+from swarmcli.core.routing import ModeChoice, Roles, choose_mode
+from swarmcli.engine.run import Merge, RunOrder
+from swarmcli.errors import PlanError, StorageError
+from swarmcli.recipe.values import CacheRules, Limits, MergeStrategy, ModelSpec, Recipe
+
+ANY_NUMBER = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A decided run: what is asked, of whom, and under which limits."""
+
+    intake: Intake
+    options: RunOptions
+    roles: Roles | None
+    """None when no model can be used; allowed for a dry run only."""
+    mode: ModeChoice
+    tasks: tuple[Task, ...] | None
+    planner_made: bool
+    limits: Limits
+    cache: CacheRules
+    parallel: int
+    merge_in_code: Merge | None = None
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe as loaded."""
+        return self.intake.recipe
+
+    @property
+    def merge(self) -> MergeStrategy:
+        """The strategy as far as it is known before the plan is."""
+        strategy = self.recipe.merge
+        if strategy != "auto" or self.tasks is None:
+            return strategy
+        if self.planner_made and len(final_tasks(self.tasks)) > 1:
+            return "write"
+        return strategy
+
+    def models(self) -> list[ModelSpec]:
+        """The models that may be called."""
+        if self.roles is None:
+            return []
+        if self.tasks is None and self.mode.mode != "swarm":
+            return [self.roles.resolve("small" if self.mode.mode == "instant" else "large")]
+        return models_in_use(self.recipe, self.roles, self.tasks, self.merge)
+
+
+def prepare(
+    ws: Workspace,
+    intake: Intake,
+    options: RunOptions,
+    *,
+    history: History | None = None,
+    tasks: tuple[Task, ...] | None = None,
+    merge_in_code: Merge | None = None,
+) -> Prepared:
+    """Decide everything that can be decided before a model is reached.
+
+    Args:
+        ws: settings and folders.
+        intake: the recipe with its parameters and material.
+        options: the flags.
+        history: what earlier sessions of this run left.
+        tasks: a graph that replaces the recipe's (`map`).
+        merge_in_code: replaces the merge strategy (`map`).
+
+    Raises:
+        UsageError: a flag or a plan file cannot be used.
+    """
+    recipe = intake.recipe
+    roles = choose_roles(recipe, options.models, ws.surroundings())
+    fixed = tasks if tasks is not None else intake.tasks
+    mode = choose_mode(
+        recipe,
+        intake.job_outline,
+        options.mode,
+        has_material=bool(intake.materials or intake.files),
+    )
+    plan = _existing_plan(recipe, roles, options, history)
+    if fixed is not None:
+        mode = ModeChoice(mode="swarm", reason="the tasks are fixed")
+    elif plan is not None:
+        fixed = plan.tasks or None
+        mode = ModeChoice(mode="swarm" if fixed else "instant", reason="the plan exists already")
+    prepared = Prepared(
+        intake=intake,
+        options=options,
+        roles=roles,
+        mode=mode,
+        tasks=fixed,
+        planner_made=plan is not None,
+        limits=_limits(ws, recipe, options),
+        cache=_cache(ws, recipe, options),
+        parallel=0,
+        merge_in_code=merge_in_code,
+    )
+    return replace(prepared, parallel=parallel_of(prepared.limits.parallel, prepared.models()))
+
+
+def require_models(prepared: Prepared, ws: Workspace) -> Roles:
+    """The run's models, with prices known where a cap needs them.
+
+    Raises:
+        NoModelError: there is no model; UsageError: a cap in dollars cannot hold.
+    """
+    if prepared.roles is None:
+        raise no_model(ws.surroundings().env)
+    check_prices(
+        prepared.models(),
+        prepared.limits.max_cost_usd,
+        allow_unpriced=prepared.options.allow_unpriced,
+    )
+    return prepared.roles
+
+
+def order_of(prepared: Prepared, roles: Roles, history: History | None) -> RunOrder:
+    """The engine's order."""
+    recipe, options, limits = prepared.recipe, prepared.options, prepared.limits
+    return RunOrder(
+        mode=prepared.mode,
+        tasks=prepared.tasks,
+        started=RunStarted(
+            recipe=recipe.name,
+            models={role: spec.id for role, spec in roles.models.items()},
+            model_reason=roles.reason,
+            resumed=history is not None,
+            max_cost_usd=limits.max_cost_usd,
+            parallel=prepared.parallel,
+            version=__version__,
+        ),
+        parallel=prepared.parallel,
+        max_tasks=options.max_agents or recipe.plan.max_tasks,
+        merge=recipe.merge,
+        planner_made=prepared.planner_made,
+        merge_in_code=prepared.merge_in_code,
+        fail_fast=options.fail_fast or recipe.on_error == "fail_fast",
+        min_success=recipe.min_success if options.min_success is None else options.min_success,
+        timeout_s=limits.timeout_s,
+        task_timeout_s=limits.task_timeout_s,
+        reserve=limits.reserve,
+        schema=recipe.output.schema,
+        finished=history.finished if history is not None else {},
+    )
+
+
+def blocks_of(ws: Workspace) -> DataBlocks:
+    """Data blocks under this machine's key; where the state folder cannot be written, under a key of this run."""
+    try:
+        return DataBlocks(block_key(ws.folders.state))
+    except StorageError:
+        return DataBlocks(os.urandom(32))
+
+
+def _existing_plan(
+    recipe: Recipe, roles: Roles | None, options: RunOptions, history: History | None
+) -> Plan | None:
+    models: Mapping[str, ModelSpec] = roles.models if roles is not None else {}
+    if options.plan_file is not None:
+        return read_plan_file(
+            options.plan_file, recipe, models=models, max_tasks=options.max_agents or ANY_NUMBER
+        )
+    if history is None or history.plan is None:
+        return None
+    builder = PlanBuilder(max_tasks=ANY_NUMBER, profiles=recipe.agents, models=models)
+    try:
+        document = document_of(history.plan)
+        for draft in document.drafts:
+            builder.add(draft)
+        return builder.finish(document.mode)
+    except PlanError:
+        return None
+
+
+def _limits(ws: Workspace, recipe: Recipe, options: RunOptions) -> Limits:
+    """Flag over recipe over environment over config files."""
+    below, limits = ws.settings.merged, recipe.limits
+    return replace(
+        limits,
+        parallel=options.jobs or limits.parallel or (below.jobs.value if below.jobs else None),
+        timeout_s=options.timeout_s or limits.timeout_s,
+        task_timeout_s=options.task_timeout_s or limits.task_timeout_s,
+        max_cost_usd=options.max_cost_usd
+        or limits.max_cost_usd
+        or (below.max_cost.value if below.max_cost else None),
+        max_tokens=options.max_tokens or limits.max_tokens,
+    )
+
+
+def _cache(ws: Workspace, recipe: Recipe, options: RunOptions) -> CacheRules:
+    if options.cache is not None:
+        return replace(recipe.cache, mode=options.cache)
+    setting = ws.settings.merged.cache
+    if setting is not None and recipe.cache == CacheRules():
+        return replace(recipe.cache, mode=setting.value)
+    return recipe.cache

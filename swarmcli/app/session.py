@@ -1,0 +1,231 @@
+"""One session of a run inside an event loop: journal, displays, signals and the engine, closed in the right order."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from swarmcli.adapters.cache_key import cache_key
+from swarmcli.adapters.clock import SystemClock
+from swarmcli.adapters.files import read_text
+from swarmcli.adapters.journal import EventLog
+from swarmcli.adapters.runs import RunDir
+from swarmcli.app.compose import PathOrder, compose
+from swarmcli.app.prepare import Prepared, order_of
+from swarmcli.app.workspace import Workspace
+from swarmcli.core.blocks import DataBlocks
+from swarmcli.core.budget import Budget
+from swarmcli.core.events import Sink, Warned
+from swarmcli.core.replay import History
+from swarmcli.core.routing import Roles
+from swarmcli.core.verdict import StopCause
+from swarmcli.engine.briefing import Briefing
+from swarmcli.engine.run import Run, RunReport
+from swarmcli.errors import EXIT_SIGINT, StorageError
+from swarmcli.ui.lines import JsonLines, PlainLines
+from swarmcli.ui.terminal import Display, decide
+from swarmcli.ui.view import RunView
+
+SIGINT_GRACE_S = 10.0
+SIGTERM_GRACE_S = 5.0
+
+
+class LiveDisplay(Sink, Protocol):
+    """What stderr shows while the run goes on."""
+
+    view: RunView
+
+    def start(self) -> None:
+        """Begin to draw, on the running event loop."""
+        ...
+
+    def log(self, text: str) -> None:
+        """Show a line of the program itself."""
+        ...
+
+
+class _Unseen:
+    """No display: only folds the events, for the summary."""
+
+    def __init__(self) -> None:
+        self.view = RunView()
+        self.feed = self.view.feed
+
+    def start(self) -> None:
+        pass
+
+    def log(self, text: str) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionResult:
+    """What a session leaves: the report, and the folded events for the summary."""
+
+    report: RunReport
+    view: RunView
+    display: Display
+
+
+def display_of(prepared: Prepared, ws: Workspace) -> tuple[Display, LiveDisplay]:
+    """Choose and make the display.
+
+    Raises:
+        UsageError: a tree was asked for where none can be drawn.
+    """
+    options = prepared.options
+    setting = ws.settings.merged.progress
+    wish = options.progress or (setting.value if setting else "auto")
+    wish = "none" if options.quiet and options.progress is None else wish
+    display = decide(wish, options.color, sys.stderr, os.environ)  # pyright: ignore[reportArgumentType]
+    if display.kind == "tree":
+        from swarmcli.ui.tree import TreeDisplay
+
+        return display, TreeDisplay.on_terminal(sys.stderr, display, os.environ)
+    if display.kind == "none":
+        return display, _Unseen()
+    github = "GITHUB_ACTIONS" in os.environ
+    return display, PlainLines(
+        sys.stderr, verbose=options.verbose > 0, color=display.color, github=github
+    )
+
+
+async def run_session(
+    prepared: Prepared,
+    roles: Roles,
+    run_dir: RunDir,
+    *,
+    ws: Workspace,
+    blocks: DataBlocks,
+    history: History | None,
+    shown: tuple[Display, LiveDisplay],
+) -> SessionResult:
+    """Run to the end and close everything, whatever happens."""
+    display, live = shown
+    clock = SystemClock()
+    with contextlib.ExitStack() as stack:
+        sinks = [*_streams(prepared, stack), live]
+        log = EventLog(run_dir.journal, run=run_dir.id, clock=clock, sinks=sinks)
+        budget = budget_of(prepared)
+        client = compose(
+            PathOrder(
+                roles=roles,
+                rates=prepared.recipe.rate,
+                attempts=prepared.recipe.retry_attempts,
+                cache=prepared.cache,
+                budget=budget,
+                cache_dir=ws.folders.cache,
+                log=run_dir.folder / "debug.log",
+            ),
+            clock=clock,
+            emit=log.emit,
+        )
+        run = Run(
+            order=order_of(prepared, roles, history),
+            briefing=briefing_of(
+                prepared, roles, blocks, ws.cwd, lambda m: log.emit(Warned(message=m))
+            ),
+            client=client,
+            recorder=log,
+            clock=clock,
+            fingerprint=cache_key,
+            calls=lambda: budget.spent.calls,
+        )
+        live.start()
+        try:
+            with _signals(run, live):
+                report = await run.execute()
+        finally:
+            await client.close()
+            await log.close()
+    return SessionResult(report=report, view=live.view, display=display)
+
+
+def _streams(prepared: Prepared, stack: contextlib.ExitStack) -> Iterator[Sink]:
+    """The event streams that were asked for: stdout with `--format stream-json`, a file with `--events`."""
+    if prepared.options.format == "stream-json":
+        yield JsonLines(sys.stdout)
+    if prepared.options.events is not None:
+        path = Path(prepared.options.events)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield JsonLines(stack.enter_context(path.open("w", encoding="utf-8")))
+        except OSError as error:
+            raise StorageError(
+                f"cannot write {path}: {error.strerror}", hint="choose another --events file"
+            ) from error
+
+
+def budget_of(prepared: Prepared) -> Budget:
+    """The ledger of a run's caps; a share is kept for a merge that calls a model."""
+    limits = prepared.limits
+    writes = prepared.merge == "write" or (prepared.tasks is None and prepared.mode.mode == "swarm")
+    return Budget(
+        max_cost_usd=limits.max_cost_usd,
+        max_tokens=limits.max_tokens,
+        max_calls=limits.max_calls,
+        reserve=limits.reserve if writes and prepared.merge_in_code is None else 0.0,
+        allow_unpriced=prepared.options.allow_unpriced,
+    )
+
+
+def briefing_of(
+    prepared: Prepared, roles: Roles, blocks: DataBlocks, cwd: Path, warn: Callable[[str], None]
+) -> Briefing:
+    """What all agents of a run share."""
+    intake = prepared.intake
+    return Briefing(
+        blocks=blocks,
+        roles=roles,
+        profiles=intake.recipe.agents,
+        variables=intake.variables,
+        job=intake.job,
+        job_outline=intake.job_outline,
+        materials=intake.materials,
+        files=intake.files,
+        read_file=lambda path: read_text(cwd / path),
+        warn=warn,
+    )
+
+
+@contextlib.contextmanager
+def _signals(run: Run, live: LiveDisplay) -> Generator[None]:
+    """First signal: nothing new starts, running agents get a grace; second: stop now; third: leave at once."""
+    loop = asyncio.get_running_loop()
+    received = 0
+
+    def on_signal(number: int) -> None:
+        nonlocal received
+        received += 1
+        cause: StopCause = "sigint" if number == signal.SIGINT else "sigterm"
+        if received == 1:
+            grace_s = SIGINT_GRACE_S if cause == "sigint" else SIGTERM_GRACE_S
+            agents = f"{run.running} agent{'' if run.running == 1 else 's'}"
+            live.log(f"Stopping: {agents} get {grace_s:g} s to finish. Ctrl-C again to stop now.")
+            run.interrupt(cause)
+            loop.call_later(grace_s, run.cancel, cause)
+        elif received == 2:
+            live.log("Stopping now.")
+            run.cancel(cause)
+        else:
+            restore = getattr(live, "force_restore", None)
+            if restore is not None:
+                restore()
+            os._exit(EXIT_SIGINT)
+
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    for number in numbers:
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,50 @@
+"""The commands that look at runs."""
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import typer
+
+from swarmcli.cli.complete import complete_run
+
+Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
+Run = Annotated[
+    str, typer.Argument(help="An id, the end of one, last, or -1.", autocompletion=complete_run)
+]
+
+
+def runs(
+    as_json: Json = False,
+    most: Annotated[int, typer.Option("-n", "--number", min=1, help="How many to show.")] = 20,
+) -> None:
+    """List the runs, newest first."""
+    from swarmcli.app import inspection
+
+    raise typer.Exit(inspection.list_runs(as_json=as_json, most=most))
+
+
+def show(run: Run = "last", as_json: Json = False) -> None:
+    """Show a run: how it ended, its agents, and the next command."""
+    from swarmcli.app import inspection
+
+    raise typer.Exit(inspection.show(run, as_json=as_json))
+
+
+def logs(
+    run: Run = "last",
+    agent: Annotated[str | None, typer.Argument(help="One agent, for example scan[3].")] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Every failed agent.")] = False,
+    as_json: Json = False,
+) -> None:
+    r"""Print what an agent was asked and what it answered, or a run's events.
+
+    \b
+    swarm logs last scan[3]
+    swarm logs 7k3f --failed
+    """
+    from swarmcli.app import inspection
+
+    raise typer.Exit(inspection.logs(run, agent, failed=failed, as_json=as_json))
+
+
+COMMANDS: Mapping[str, Callable[..., Any]] = {"runs": runs, "show": show, "logs": logs}
