@@ -1,13 +1,13 @@
 """Every error that a user can meet, and the exit code that it means. This module imports nothing of ours.
 
-    SwarmError                  1   something failed; the message says what, where and what to do next
-    ├── UsageError              2   a flag, a parameter or an environment value is wrong
-    │   ├── RecipeError         2   the recipe is wrong: a list of located problems
-    │   └── PlanFileError       2   a `--plan` file is wrong
-    ├── PlanError               1   the planner's answer is no usable plan
-    ├── ModelError              *   a model call failed; `kind` decides (75 retryable, 77 no access, else 1)
-    ├── NoModelError           77   no model can be used: no key, no local model
-    └── StorageError            1   a run folder, journal, cache or output file cannot be used
+SwarmError                  1   something failed; the message says what, where and what to do next
+├── UsageError              2   a flag, a parameter or an environment value is wrong
+│   ├── RecipeError         2   the recipe is wrong: a list of located problems
+│   └── PlanFileError       2   a `--plan` file is wrong
+├── PlanError               1   the planner's answer is no usable plan
+├── ModelError              *   a model call failed; `kind` decides (75 retryable, 77 no access, else 1)
+├── NoModelError           77   no model can be used: no key, no local model
+└── StorageError            1   a run folder, journal, cache or output file cannot be used
 """
 
 from collections.abc import Iterable

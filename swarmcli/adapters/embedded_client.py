@@ -5,17 +5,25 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from swarmcli.adapters.embedded import EmbeddedServer, Endpoint
 from swarmcli.adapters.weights import locate
 from swarmcli.core.ports import ModelClient, ModelReply, ModelRequest, TextSink
-from swarmcli.recipe.values import Json, Price
+from swarmcli.recipe.values import Json, ModelSpec, Price
 
 PREFIX = "embedded/"
 _KEY_VARIABLE = "SWARM_EMBEDDED_KEY"
 _FREE = Price(input_per_mtok=0.0, output_per_mtok=0.0)
 SAMPLING: Mapping[str, Json] = {}
+
+
+class Edge(ModelClient, Protocol):
+    """A model client that can be made ready before its first call."""
+
+    async def ready(self, model: ModelSpec) -> None:
+        """Return when a call to `model` needs nothing more to be loaded."""
+        ...
 
 
 class EmbeddedClient:
@@ -27,7 +35,7 @@ class EmbeddedClient:
         log: takes llama.cpp's own warnings.
     """
 
-    def __init__(self, inner: ModelClient, *, cache_dir: Path, log: Path | None = None) -> None:
+    def __init__(self, inner: Edge, *, cache_dir: Path, log: Path | None = None) -> None:
         self._inner = inner
         self._cache_dir = cache_dir
         self._log = log
@@ -40,24 +48,32 @@ class EmbeddedClient:
         """Answer; `ModelReply.model` keeps the `embedded/` id."""
         if not request.model.id.startswith(PREFIX):
             return await self._inner.complete(request, stream_to)
-        endpoint = await self._endpoint(request.model.id.removeprefix(PREFIX))
-        model = replace(
-            request.model,
-            id=f"openai/{endpoint.model}",
-            api_base=endpoint.base_url,
-            api_key_env=_KEY_VARIABLE,
-            context_window=endpoint.context_window,
-            price=_FREE,
-        )
+        model = await self._served(request.model)
         extra = {**SAMPLING, **request.extra}
         reply = await self._inner.complete(replace(request, model=model, extra=extra), stream_to)
         return replace(reply, model=request.model.id)
+
+    async def ready(self, model: ModelSpec) -> None:
+        """Load LiteLLM, and the weights where `model` is an embedded one."""
+        await self._inner.ready(await self._served(model) if model.id.startswith(PREFIX) else model)
 
     async def close(self) -> None:
         """Close the edge first, then end the servers."""
         await self._inner.close()
         for server, _ in self._servers.values():
             server.close()
+
+    async def _served(self, model: ModelSpec) -> ModelSpec:
+        """The model as LiteLLM reaches it on the loopback."""
+        endpoint = await self._endpoint(model.id.removeprefix(PREFIX))
+        return replace(
+            model,
+            id=f"openai/{endpoint.model}",
+            api_base=endpoint.base_url,
+            api_key_env=_KEY_VARIABLE,
+            context_window=endpoint.context_window,
+            price=_FREE,
+        )
 
     async def _endpoint(self, name: str) -> Endpoint:
         async with self._lock:
@@ -71,5 +87,5 @@ class EmbeddedClient:
 
 if TYPE_CHECKING:
 
-    def _conforms(client: EmbeddedClient) -> ModelClient:
+    def _conforms(client: EmbeddedClient) -> Edge:
         return client

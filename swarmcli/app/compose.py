@@ -12,6 +12,7 @@ from swarmcli.adapters.fallback import FallbackClient
 from swarmcli.adapters.limits import LimitedClient
 from swarmcli.adapters.litellm_client import LitellmClient
 from swarmcli.adapters.model_table import facts_of
+from swarmcli.adapters.ready_client import ReadyClient
 from swarmcli.adapters.retry import RetryingClient
 from swarmcli.core.budget import Budget
 from swarmcli.core.ports import Clock, Emit, ModelClient
@@ -34,19 +35,20 @@ class PathOrder:
 
 
 def compose(order: PathOrder, *, clock: Clock, emit: Emit) -> ModelClient:
-    """Fallback > cache > retries > budget > limits > embedded > LiteLLM.
+    """Fallback > cache > loading > retries > budget > limits > embedded > LiteLLM.
 
     A cached answer costs nothing and takes no slot; each retry is reserved and waits for its slot anew; a fallback's
     answer is cached under its own model.
     """
     edge = EmbeddedClient(LitellmClient(), cache_dir=order.cache_dir, log=order.log)
     limited = LimitedClient(edge, rates=order.rates, clock=clock, emit=emit)
-    budgeted = BudgetedClient(limited, order.budget, emit=emit, price_of=_price_of)
+    budgeted = BudgetedClient(limited, order.budget, clock=clock, emit=emit, price_of=_price_of)
     retrying = RetryingClient(
         budgeted, attempts=order.attempts, clock=clock, rng=random.Random(), emit=emit
     )
+    ready = ReadyClient(retrying, edge.ready)
     cached = CachedClient(
-        retrying,
+        ready,
         DiskStore(order.cache_dir / "answers", emit=emit),
         mode=order.cache.mode,
         emit=emit,

@@ -20,11 +20,11 @@ from swarmcli.engine.run import RunReport
 from swarmcli.errors import EXIT_GATE, StorageError
 from swarmcli.recipe.output_schema import validate_output
 from swarmcli.recipe.values import Json
-from swarmcli.ui.answer import print_answer
-from swarmcli.ui.clean import clean, clean_result
-from swarmcli.ui.github import annotate
-from swarmcli.ui.say import err, write_out
-from swarmcli.ui.summary import print_summary
+from swarmcli.ui.answer import answer_text, print_answer
+from swarmcli.ui.clean import clean
+from swarmcli.ui.say import die_of_broken_pipe, err
+from swarmcli.ui.summary import print_summary, summary_rows
+from swarmcli.ui.terminal import columns
 
 DOCUMENT_VERSION = 1
 
@@ -52,12 +52,7 @@ def document(
     }
 
 
-def text_of(merged: Merged) -> str:
-    """The result as a text file holds it: cleaned, with exactly one newline at its end."""
-    return clean_result(merged.text).rstrip("\n") + "\n"
-
-
-def write_result(text: str, *, output: str | None, is_json: bool) -> None:
+def write_result(text: str, *, output: str | None, is_prose: bool) -> None:
     """To the file of `-o`, atomically, else to stdout.
 
     Raises:
@@ -66,10 +61,10 @@ def write_result(text: str, *, output: str | None, is_json: bool) -> None:
     if output not in {None, "-"}:
         write_atomic(Path(str(output)), text.encode("utf-8", "replace"))
         return
-    if sys.stdout.isatty() and not is_json:
-        print_answer(text, sys.stdout)
-    else:
-        write_out(text.encode("utf-8", "replace"))
+    try:
+        print_answer(text, sys.stdout, markdown=is_prose)
+    except BrokenPipeError:
+        die_of_broken_pipe()
 
 
 def json_text(value: object) -> str:
@@ -89,7 +84,7 @@ def deliver(run_dir: RunDir, prepared: Prepared, result: SessionResult) -> int:
     exit_code = EXIT_GATE if fault is not None and end.exit_code == 0 else end.exit_code
     output = options.output or prepared.recipe.output.file
     artifacts: list[str] = []
-    text = text_of(merged) if merged is not None else None
+    text = answer_text(merged.text) if merged is not None else None
     if text is not None:
         kept = run_dir.result_path("json" if isinstance(structured, list | dict) else "md")
         artifacts.append(str(kept))
@@ -100,18 +95,18 @@ def deliver(run_dir: RunDir, prepared: Prepared, result: SessionResult) -> int:
     if options.format == "json":
         whole = document(report, run=run_dir.id, artifacts=artifacts, structured=structured)
         whole["exit_code"] = exit_code
-        write_result(json_text(whole), output=output, is_json=True)
+        write_result(json_text(whole), output=output, is_prose=False)
     elif options.format == "text" and text is not None:
-        write_result(text, output=output, is_json=structured is not None)
+        write_result(text, output=output, is_prose=structured is None)
     elif text is not None and output is not None:
-        write_result(text, output=output, is_json=True)
+        write_result(text, output=output, is_prose=False)
     _explain(run_dir, prepared, result, artifacts, fault)
     return exit_code
 
 
 def deliver_again(run_dir: RunDir, end: RunEnd, options: RunOptions) -> int:
     """Print the result of a run that is finished already; nothing is called."""
-    text = clean_result(end.result or "").rstrip("\n") + "\n"
+    text = answer_text(end.result or "")
     if options.format == "json":
         value = {
             "schema_version": DOCUMENT_VERSION,
@@ -122,9 +117,9 @@ def deliver_again(run_dir: RunDir, end: RunEnd, options: RunOptions) -> int:
             **end.totals,
             "resume": None,
         }
-        write_result(json_text(value), output=options.output, is_json=True)
+        write_result(json_text(value), output=options.output, is_prose=False)
     else:
-        write_result(text, output=options.output, is_json=False)
+        write_result(text, output=options.output, is_prose=True)
     return end.exit_code
 
 
@@ -154,14 +149,13 @@ def _explain(
     if fault is not None:
         err(f"error: the result does not fit the output schema: {clean(fault)}")
     if not prepared.options.quiet:
-        note = TINY_NOTE if any(m.id == EMBEDDED for m in prepared.models()) else None
-        print_summary(
-            sys.stderr,
-            result.view,
+        tiny = any(model.id == EMBEDDED for model in prepared.models())
+        rows = summary_rows(
             report.end,
-            display=result.display,
+            result.view,
+            width=columns(sys.stderr, os.environ),
+            ascii=result.display.ascii,
             artifacts=artifacts[1:],
-            note=note,
+            notes=[f"{EMBEDDED} has {TINY_NOTE}"] if tiny else [],
         )
-    if "GITHUB_ACTIONS" in os.environ:
-        annotate(os.environ, sys.stderr, run=run_dir.id, end=report.end)
+        print_summary(rows, sys.stderr, color=result.display.color)

@@ -1,6 +1,7 @@
 """Looking at runs: `runs`, `show`, `logs`. Reads folders; imports nothing heavy."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -92,11 +93,11 @@ def _facts(run: RunDir) -> dict[str, Any]:
     }
 
 
-def _agents(events: Any) -> dict[str, dict[str, Any]]:
+def _agents(events: Iterable[Event]) -> dict[str, dict[str, Any]]:
     """The last word on each agent."""
     agents: dict[str, dict[str, Any]] = {}
 
-    def note(agent: str, **facts: Any) -> None:
+    def note(agent: str, **facts: object) -> None:
         agents.setdefault(agent, {"agent": agent, "state": "running"}).update(facts)
 
     for event in events:
@@ -170,9 +171,8 @@ def _one(agents: dict[str, dict[str, Any]], agent: str, run: RunDir) -> dict[str
 
 def _log_text(facts: dict[str, Any]) -> str:
     parts = [f"== {facts['agent']}  {facts['state']}  {facts.get('model', '')}"]
-    for title in ("prompt", "output", "error", "because"):
-        if facts.get(title):
-            parts.append(f"-- {title}\n{clean(str(facts[title]))}")
+    titles = [title for title in ("prompt", "output", "error", "because") if facts.get(title)]
+    parts += [f"-- {title}\n{clean(str(facts[title]))}" for title in titles]
     return "\n".join(parts) + "\n"
 
 

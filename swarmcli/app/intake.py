@@ -125,7 +125,9 @@ def take_in(
     blocks: DataBlocks,
     stdin: Stdin,
     cwd: Path,
+    note: Note,
     take_pipe: bool = False,
+    bound: Mapping[str, Json] | None = None,
 ) -> Intake:
     """Bind parameters, find files, read what is needed and render the job.
 
@@ -135,12 +137,18 @@ def take_in(
         blocks: wraps outside text.
         stdin: read when a parameter or a template asks for it.
         cwd: the root of file patterns.
+        note: tells the user something that stops nothing.
         take_pipe: read standard input also when no template asks for it (`solve "task" < text`).
+        bound: the parameters of an earlier session, instead of the flags'.
 
     Raises:
         UsageError: a parameter, file or template cannot be used.
     """
-    params = bind_params(recipe, options.params, stdin=stdin.read, cwd=cwd)
+    params = (
+        dict(bound)
+        if bound is not None
+        else bind_params(recipe, options.params, stdin=stdin.read, cwd=cwd, warn=note)
+    )
     patterns = (*recipe.files, *options.files)
     files = find_files(patterns, cwd)
     piped = stdin.read_if_piped() if take_pipe else None

@@ -52,7 +52,7 @@ def pull(name: str) -> int:
             hint=f"for another GGUF file: swarm run ... -m embedded/{name if '/' in name else 'path/to/file'}.gguf",
         )
     ws = open_workspace()
-    path = pull_smollm2(ws.folders.cache, report=lambda text: err(text))
+    path = pull_smollm2(ws.folders.cache, report=err)
     err(f"{EMBEDDED} is ready at {path} ({TINY_NOTE})")
     return 0
 

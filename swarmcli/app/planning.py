@@ -33,7 +33,7 @@ def print_plan(prepared: Prepared, ws: Workspace, blocks: DataBlocks) -> int:
         preflight([roles.resolve("planner")], ws.surroundings())
         plan = asyncio.run(_plan(prepared, roles, ws, blocks))
         document = to_document(plan.mode, plan.tasks)
-    write_result(json_text(document), output=prepared.options.output, is_json=True)
+    write_result(json_text(document), output=prepared.options.output, is_prose=False)
     tasks = document["tasks"]
     ws.note(f"{len(tasks) if isinstance(tasks, list) else 0} tasks; run it with --plan FILE")
     return 0
@@ -96,6 +96,6 @@ async def _plan(prepared: Prepared, roles: Roles, ws: Workspace, blocks: DataBlo
         timeout_s=prepared.limits.task_timeout_s or DEFAULT_CALL_TIMEOUT_S,
     )
     try:
-        return (await planner.plan()).plan
+        return await planner.plan()
     finally:
         await client.close()

@@ -27,6 +27,7 @@ from swarmcli.core.verdict import StopCause
 from swarmcli.engine.briefing import Briefing
 from swarmcli.engine.run import Run, RunReport
 from swarmcli.errors import EXIT_SIGINT, StorageError
+from swarmcli.ui.github import GithubSink, in_github_actions
 from swarmcli.ui.lines import JsonLines, PlainLines
 from swarmcli.ui.terminal import Display, decide
 from swarmcli.ui.view import RunView
@@ -92,7 +93,7 @@ def display_of(prepared: Prepared, ws: Workspace) -> tuple[Display, LiveDisplay]
         return display, TreeDisplay.on_terminal(sys.stderr, display, os.environ)
     if display.kind == "none":
         return display, _Unseen()
-    github = "GITHUB_ACTIONS" in os.environ
+    github = in_github_actions(os.environ)
     return display, PlainLines(
         sys.stderr, verbose=options.verbose > 0, color=display.color, github=github
     )
@@ -113,6 +114,8 @@ async def run_session(
     clock = SystemClock()
     with contextlib.ExitStack() as stack:
         sinks = [*_streams(prepared, stack), live]
+        if in_github_actions(os.environ):
+            sinks.append(GithubSink(sys.stderr, os.environ))
         log = EventLog(run_dir.journal, run=run_dir.id, clock=clock, sinks=sinks)
         budget = budget_of(prepared)
         client = compose(

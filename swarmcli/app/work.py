@@ -2,12 +2,13 @@
 
 import asyncio
 import json
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from swarmcli import __version__
 from swarmcli.adapters.journal import read_journal
-from swarmcli.adapters.runs import RunDir, RunMeta
+from swarmcli.adapters.runs import Command, RunDir, RunMeta
 from swarmcli.app.deliver import deliver, deliver_again
 from swarmcli.app.intake import Stdin, read_recipe, read_schema, take_in
 from swarmcli.app.mapping import map_tasks
@@ -18,23 +19,35 @@ from swarmcli.app.preview import preview
 from swarmcli.app.session import LiveDisplay, display_of, run_session
 from swarmcli.app.workspace import Workspace, open_workspace
 from swarmcli.core.merge import lines
-from swarmcli.core.plan import Task
 from swarmcli.core.replay import History, replay
 from swarmcli.core.routing import Roles
-from swarmcli.engine.run import Merge
 from swarmcli.errors import RecipeError, UsageError
 from swarmcli.recipe.load import load_recipe, unsupported
-from swarmcli.recipe.values import Recipe
+from swarmcli.recipe.values import Json, Recipe
 from swarmcli.ui.terminal import Display
 
 SOLVE, MAP = "solve", "map"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    """One work command with everything that it was given."""
+
+    command: Command
+    recipe: Recipe
+    options: RunOptions
+    ws: Workspace
+    stdin: Stdin
+    history: History | None = None
+    """What earlier sessions of the run left; None for a new run."""
+    params: Mapping[str, Json] | None = None
+    """The parameters of an earlier session."""
+
+
 def run(recipe: str, options: RunOptions) -> int:
     """`swarm run RECIPE`."""
     ws = open_workspace(quiet=options.quiet)
-    stdin = Stdin(forbidden=options.no_stdin, note=ws.note)
-    return _begin("run", read_recipe(recipe, ws.cwd, ws.recipe_path), options, ws, stdin)
+    return _begin("run", read_recipe(recipe, ws.cwd, ws.recipe_path), options, ws)
 
 
 def solve(task: str, options: RunOptions) -> int:
@@ -42,9 +55,7 @@ def solve(task: str, options: RunOptions) -> int:
     if not task.strip():
         raise UsageError("the task is empty", hint='swarm solve "compare sqlite and duckdb"')
     ws = open_workspace(quiet=options.quiet)
-    stdin = Stdin(forbidden=options.no_stdin, note=ws.note)
-    options = replace(options, params=(f"task:={json.dumps(task)}", *options.params))
-    return _begin("solve", read_recipe(SOLVE, ws.cwd, ()), options, ws, stdin, take_pipe=True)
+    return _begin(SOLVE, read_recipe(SOLVE, ws.cwd, ()), _with_task(options, task), ws)
 
 
 def map_items(prompt: str, options: RunOptions) -> int:
@@ -54,15 +65,10 @@ def map_items(prompt: str, options: RunOptions) -> int:
             "the prompt is empty", hint="swarm map 'Translate to German: {}' < lines.txt"
         )
     ws = open_workspace(quiet=options.quiet)
-    stdin = Stdin(forbidden=options.no_stdin, note=ws.note)
     params = [f"prompt:={json.dumps(prompt)}", *options.params]
     if not any(param.startswith(("items=", "items:=")) for param in params):
-        if options.files:
-            params.append("items:=[]")
-        else:
-            params.append("items=@-")
-    options = replace(options, params=tuple(params))
-    return _begin("map", read_recipe(MAP, ws.cwd, ()), options, ws, stdin)
+        params.append("items:=[]" if options.files else "items=@-")
+    return _begin(MAP, read_recipe(MAP, ws.cwd, ()), replace(options, params=tuple(params)), ws)
 
 
 def plan(recipe: str | None, task: str | None, options: RunOptions) -> int:
@@ -76,11 +82,17 @@ def plan(recipe: str | None, task: str | None, options: RunOptions) -> int:
     ws = open_workspace(quiet=options.quiet)
     stdin = Stdin(forbidden=options.no_stdin, note=ws.note)
     if task is not None:
-        options = replace(options, params=(f"task:={json.dumps(task)}", *options.params))
+        options = _with_task(options, task)
     loaded = read_recipe(SOLVE if recipe is None else recipe, ws.cwd, ws.recipe_path)
     blocks = blocks_of(ws)
     intake = take_in(
-        loaded, options, blocks=blocks, stdin=stdin, cwd=ws.cwd, take_pipe=task is not None
+        loaded,
+        options,
+        blocks=blocks,
+        stdin=stdin,
+        cwd=ws.cwd,
+        note=ws.note,
+        take_pipe=task is not None,
     )
     prepared = prepare(ws, intake, options)
     return print_plan(prepared, ws, blocks)
@@ -101,105 +113,115 @@ def resume(ref: str | None, options: RunOptions) -> int:
         history = replay(stamped.event for stamped in read.events)
         if history.is_whole and history.end is not None:
             return deliver_again(run_dir, history.end, options)
-        cwd = Path(meta.cwd) if Path(meta.cwd).is_dir() else ws.cwd
-        ws = replace(ws, cwd=cwd)
-        recipe = load_recipe(meta.recipe_text, meta.recipe_source, cwd=cwd)
-        stdin = Stdin(forbidden=False, note=ws.note, text=meta.stdin)
-        prepared = _prepare(meta.command, recipe, options, ws, stdin, history)
-        roles, shown = _checked(prepared, ws)
-        return _run_in(run_dir, prepared, roles, shown, ws, history)
+        ws = replace(ws, cwd=Path(meta.cwd) if Path(meta.cwd).is_dir() else ws.cwd)
+        job = _Job(
+            command=meta.command,
+            recipe=load_recipe(meta.recipe_text, meta.recipe_source, cwd=ws.cwd),
+            options=options,
+            ws=ws,
+            stdin=Stdin(forbidden=True, note=ws.note, text=meta.stdin),
+            history=history,
+            params=meta.params,
+        )
+        return _run_in(run_dir, job, _checked(_prepare(job), ws))
+
+
+def _with_task(options: RunOptions, task: str) -> RunOptions:
+    return replace(options, params=(f"task:={json.dumps(task)}", *options.params))
 
 
 def _resumed_options(meta: RunMeta, now: RunOptions) -> RunOptions:
-    """The flags of the first session; limits, models and display flags that are given now replace them."""
+    """The flags of the first session; those that are given now replace them."""
     first = RunOptions.from_record(dict(meta.options))
     default = RunOptions()
     given = {
-        name: value
-        for name, value in now.to_record().items()
-        if value != getattr(default, name) and value != ()
+        name: value for name, value in now.to_record().items() if value != getattr(default, name)
     }
-    return replace(
-        first, **{"dry_run": False, "progress": now.progress, "quiet": now.quiet, **given}
-    )
+    display = {"dry_run": False, "progress": now.progress, "color": now.color, "quiet": now.quiet}
+    return replace(first, **{**display, **given})
 
 
-def _begin(
-    command: str,
-    recipe: Recipe,
-    options: RunOptions,
-    ws: Workspace,
-    stdin: Stdin,
-    *,
-    take_pipe: bool = False,
-) -> int:
-    prepared = _prepare(command, recipe, options, ws, stdin, None, take_pipe=take_pipe)
+def _begin(command: Command, recipe: Recipe, options: RunOptions, ws: Workspace) -> int:
+    stdin = Stdin(forbidden=options.no_stdin, note=ws.note)
+    job = _Job(command=command, recipe=recipe, options=options, ws=ws, stdin=stdin)
+    prepared = _prepare(job)
     if options.dry_run:
         return preview(prepared)
     if command == MAP and not prepared.tasks:
         ws.note("there are no input lines, so there is nothing to do")
         return 0
-    meta = RunMeta(
-        command=command,  # pyright: ignore[reportArgumentType]
-        recipe_source=recipe.source,
-        recipe_text=recipe.text,
-        params=prepared.intake.params,
-        stdin=stdin.text,
-        options=options.to_record(),
-        version=__version__,
-        cwd=str(ws.cwd),
-    )
-    roles, shown = _checked(prepared, ws)
-    run_dir = ws.runs.create(meta)
+    ready = _checked(prepared, ws)
+    run_dir = ws.runs.create(_meta(job, prepared))
     with run_dir.lock():
-        return _run_in(run_dir, prepared, roles, shown, ws, None)
+        return _run_in(run_dir, job, ready)
 
 
-def _prepare(
-    command: str,
-    recipe: Recipe,
-    options: RunOptions,
-    ws: Workspace,
-    stdin: Stdin,
-    history: History | None,
-    *,
-    take_pipe: bool = False,
-) -> Prepared:
+def _meta(job: _Job, prepared: Prepared) -> RunMeta:
+    return RunMeta(
+        command=job.command,
+        recipe_source=job.recipe.source,
+        recipe_text=job.recipe.text,
+        params=prepared.intake.params,
+        stdin=job.stdin.text,
+        options=job.options.to_record(),
+        version=__version__,
+        cwd=str(job.ws.cwd),
+    )
+
+
+def _prepare(job: _Job) -> Prepared:
+    recipe, options, ws = job.recipe, job.options, job.ws
     problems = unsupported(recipe)
     if problems:
         raise RecipeError(recipe.source, recipe.text, problems)
     if options.schema is not None:
         recipe = replace(recipe, output=replace(recipe.output, schema=read_schema(options.schema)))
-    take_pipe = take_pipe or command == SOLVE
     intake = take_in(
-        recipe, options, blocks=blocks_of(ws), stdin=stdin, cwd=ws.cwd, take_pipe=take_pipe
+        recipe,
+        options,
+        blocks=blocks_of(ws),
+        stdin=job.stdin,
+        cwd=ws.cwd,
+        note=ws.note,
+        take_pipe=job.command == SOLVE,
+        bound=job.params,
     )
-    tasks: tuple[Task, ...] | None = None
-    merge: Merge | None = None
-    if command == MAP:
-        tasks = map_tasks(intake)
-        merge = None if options.jsonl else lines
-    return prepare(ws, intake, options, history=history, tasks=tasks, merge_in_code=merge)
+    mapped = job.command == MAP
+    return prepare(
+        ws,
+        intake,
+        options,
+        history=job.history,
+        tasks=map_tasks(intake) if mapped else None,
+        merge_in_code=lines if mapped and not options.jsonl else None,
+    )
 
 
-def _checked(prepared: Prepared, ws: Workspace) -> tuple[Roles, tuple[Display, LiveDisplay]]:
-    """The models and the display of a run that may start: everything that can be refused has been."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ready:
+    """A run that may start: everything that can be refused has been."""
+
+    prepared: Prepared
+    roles: Roles
+    display: tuple[Display, LiveDisplay]
+
+
+def _checked(prepared: Prepared, ws: Workspace) -> _Ready:
     roles = require_models(prepared, ws)
     if prepared.cache.mode != "only":
         preflight(prepared.models(), ws.surroundings())
-    return roles, display_of(prepared, ws)
+    return _Ready(prepared=prepared, roles=roles, display=display_of(prepared, ws))
 
 
-def _run_in(
-    run_dir: RunDir,
-    prepared: Prepared,
-    roles: Roles,
-    shown: tuple[Display, LiveDisplay],
-    ws: Workspace,
-    history: History | None,
-) -> int:
+def _run_in(run_dir: RunDir, job: _Job, ready: _Ready) -> int:
     """Run a session in its locked folder and write what comes out."""
     session = run_session(
-        prepared, roles, run_dir, ws=ws, blocks=blocks_of(ws), history=history, shown=shown
+        ready.prepared,
+        ready.roles,
+        run_dir,
+        ws=job.ws,
+        blocks=blocks_of(job.ws),
+        history=job.history,
+        shown=ready.display,
     )
-    return deliver(run_dir, prepared, asyncio.run(session))
+    return deliver(run_dir, ready.prepared, asyncio.run(session))

@@ -98,12 +98,12 @@ def report(error: SwarmError) -> int:
     return error.exit_code
 
 
-_CLICK_ERROR = typer.BadParameter.__mro__[2]
+_CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 """Click's error root; Typer carries its own copy of Click, which is not to be imported."""
 
 
 def _report_usage(error: Exception) -> int:
-    message = error.format_message() if hasattr(error, "format_message") else str(error)  # pyright: ignore
+    message = getattr(error, "format_message", error.__str__)()
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "swarm"
     err(f"error: {message}\nhint: {path} --help")

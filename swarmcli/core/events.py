@@ -357,6 +357,10 @@ def _plain(value: object) -> object:
     return value
 
 
+def _value_of(cls: type[Usage] | type[Failure], record: Mapping[str, Any]) -> Usage | Failure:
+    return cls(**{f.name: record[f.name] for f in fields(cls) if f.name in record})
+
+
 def to_record(stamped: Stamped) -> dict[str, object]:
     """The event as the JSON object of events v1; `agent` is left out where there is none."""
     event = stamped.event
@@ -391,7 +395,7 @@ def from_record(record: Mapping[str, Any]) -> Stamped | None:
             continue
         value = record[f.name]
         if f.name in _VALUES and isinstance(value, dict):
-            value = _VALUES[f.name](**cast("dict[str, Any]", value))
+            value = _value_of(_VALUES[f.name], cast("dict[str, Any]", value))
         elif isinstance(value, list) and f.name == "depends_on":
             value = tuple(cast("list[str]", value))
         known[f.name] = value

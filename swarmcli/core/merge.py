@@ -1,6 +1,7 @@
 """Deterministic merges: from the outcomes of the leaf agents to one result, without a model call."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -8,6 +9,9 @@ from typing import cast
 from swarmcli.core.outcomes import Outcome
 from swarmcli.core.votes import majority
 from swarmcli.recipe.values import Json, MergeStrategy
+
+_PIPE = re.compile(r"(\\*)\|")
+"""A pipe ends a cell unless it is escaped, and a backslash before it escapes the escape."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +118,10 @@ def _row(leaf: Outcome) -> dict[str, Json]:
         value: object = json.loads(leaf.output)
     except (ValueError, RecursionError):
         return {"output": leaf.output}
-    return cast("dict[str, Json]", value) if isinstance(value, dict) else {"output": leaf.output}
+    if not isinstance(value, dict):
+        return {"output": leaf.output}
+    row = cast("dict[str, Json]", value)
+    return {"output.agent" if key == "agent" else key: row[key] for key in row}
 
 
 def _cell(value: Json) -> str:
@@ -124,5 +131,5 @@ def _cell(value: Json) -> str:
 
 
 def _table_line(cells: Sequence[str]) -> str:
-    safe = (" ".join(cell.split()).replace("|", "\\|") for cell in cells)
+    safe = (_PIPE.sub(r"\1\1\\|", " ".join(cell.split())) for cell in cells)
     return f"| {' | '.join(safe)} |"

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 
 from swarmcli.core.tokens import CHARS_PER_TOKEN, MARGIN, estimate_tokens
 
-_TAG_TOKENS = 48
-"""What the data block and its name add to a piece."""
+_TAG_TOKENS = 80
+"""What the data block and its name, of 200 characters at most, add to a piece."""
+_LEAST_PIECE = 64
+LEAST_BUDGET = 2 * (_LEAST_PIECE + _TAG_TOKENS)
+"""With less, no two pieces fit into one call, and the tree would never come to an end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,13 +31,14 @@ def input_budget(context_window: int | None, max_output_tokens: int | None) -> i
     An unknown window is taken as 16,384 tokens.
     """
     window = context_window or 16_384
-    return max(256, min(window // 2, window - (max_output_tokens or window // 4) - 512))
+    free = window - (max_output_tokens or window // 4) - 512
+    return max(LEAST_BUDGET, min(window // 2, free))
 
 
 def split_large(pieces: Sequence[Piece], budget: int) -> list[Piece]:
     """Cut pieces that alone exceed `budget` tokens at paragraph, line or word boundaries."""
     out: list[Piece] = []
-    limit = max(64, int(budget * CHARS_PER_TOKEN / MARGIN) - 256)
+    limit = max(64, int(budget * CHARS_PER_TOKEN / MARGIN))
     for piece in pieces:
         if estimate_tokens(piece.text) <= budget:
             out.append(piece)
@@ -67,16 +71,33 @@ def groups(pieces: Sequence[Piece], budget: int) -> list[tuple[Piece, ...]]:
 
 def piece_budget(budget: int) -> int:
     """The largest piece of which two fit into one call."""
-    return max(64, budget // 2 - _TAG_TOKENS)
+    return max(_LEAST_PIECE, budget // 2 - _TAG_TOKENS)
 
 
 def _chunks(text: str, limit: int) -> list[str]:
+    """Pieces of at most `limit` bytes of UTF-8; only the space at their ends is lost."""
     chunks: list[str] = []
-    rest = text
-    while len(rest.encode("utf-8", "surrogatepass")) > limit:
-        head = rest[:limit].encode("utf-8", "surrogatepass")[:limit].decode("utf-8", "ignore")
-        cut = max(head.rfind("\n\n"), head.rfind("\n"), head.rfind(" "))
-        cut = cut if cut > len(head) // 2 else len(head)
-        chunks.append(rest[:cut].strip())
-        rest = rest[cut:]
-    return [chunk for chunk in [*chunks, rest.strip()] if chunk]
+    position = 0
+    while position < len(text):
+        head = _head(text[position : position + limit], limit)
+        if position + len(head) < len(text):
+            head = head[: _boundary(head)]
+        position += len(head)
+        chunks.append(head.strip())
+    return [chunk for chunk in chunks if chunk]
+
+
+def _head(text: str, limit: int) -> str:
+    """The beginning of `text` that takes at most `limit` bytes, and at least one character."""
+    while (size := len(text.encode("utf-8", "surrogatepass"))) > limit and len(text) > 1:
+        text = text[: max(1, min(len(text) - 1, len(text) * limit // size))]
+    return text
+
+
+def _boundary(text: str) -> int:
+    """Where to cut: behind the last paragraph, else line, else word that ends in the second half."""
+    for mark in ("\n\n", "\n", " "):
+        cut = text.rfind(mark, len(text) // 2)
+        if cut >= 0:
+            return cut + len(mark)
+    return len(text)

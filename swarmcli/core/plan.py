@@ -5,6 +5,7 @@ checked: its id is legal and unique, its dependencies exist and come without a c
 """
 
 import graphlib
+import heapq
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from swarmcli.recipe.values import Json
 
 TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 PLAN_VERSION = 1
+_SHOWN_FAULTS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +83,7 @@ class PlanBuilder:
 
     A draft is accepted once all its dependencies are accepted; forward references wait. The first fault stops the
     hand-over of further tasks (half a plan is never run as if whole), but drafts are still read, so that `finish`
-    can name every fault in one `PlanError`.
+    can name the faults in one `PlanError`.
 
     Args:
         max_tasks: most tasks that a plan may hold.
@@ -104,7 +106,10 @@ class PlanBuilder:
         self._strict = strict
         self._drafts: dict[str, TaskDraft] = {}
         self._accepted: dict[str, Task] = {}
-        self._waiting: list[TaskDraft] = []
+        self._order: dict[str, int] = {}
+        self._missing: dict[str, int] = {}
+        """Draft -> how many of its dependencies are not accepted yet."""
+        self._waiting_for: dict[str, list[str]] = {}
         self._stand_in: dict[str, str] = {}
         self._by_content: dict[tuple[object, ...], str] = {}
         self._faults: list[str] = []
@@ -114,66 +119,74 @@ class PlanBuilder:
         self._check(draft)
         if draft.id in self._drafts:
             return []
+        self._order[draft.id] = len(self._drafts)
         self._drafts[draft.id] = draft
-        if self._faults:
+        if self._faults or len(self._drafts) > self._max_tasks:
             return []
-        self._waiting.append(draft)
-        return self._accept_what_is_known()
+        return self._accept_what_is_known(draft)
 
     def finish(self, mode: str = "swarm") -> Plan:
         """The whole plan.
 
         Raises:
             PlanError: no tasks, too many, duplicate ids, unknown or own dependencies, or a cycle; the message names
-                every fault and is meant for the planner's repair turn as well as for a person.
+                the first faults and is meant for the planner's repair turn as well as for a person.
         """
         faults = list(dict.fromkeys(self._faults))
         if not self._drafts and mode != "instant":
             faults.append("the plan has no tasks")
         for draft in self._drafts.values():
             unknown = [d for d in draft.depends_on if d not in self._drafts]
-            faults += [f"task {draft.id!r} depends on {d!r}, which does not exist" for d in unknown]
+            faults += [
+                f"task {draft.id[:80]!r} depends on {d[:80]!r}, which does not exist"
+                for d in unknown
+            ]
         if not faults:
             faults += self._cycle()
         if len(self._drafts) > self._max_tasks:
             faults.append(f"the plan has {len(self._drafts)} tasks, {self._max_tasks} are allowed")
         if faults:
-            raise PlanError("; ".join(faults[:5]))
+            raise PlanError(_listed(faults))
         return Plan(mode=mode, tasks=tuple(self._accepted.values()), folded=dict(self._stand_in))
 
     def _check(self, draft: TaskDraft) -> None:
+        name = repr(draft.id[:80])
         if not TASK_ID.fullmatch(draft.id):
-            self._faults.append(
-                f"task id {draft.id[:80]!r} is not made of 1-64 letters, digits, '_' and '-'"
-            )
+            self._faults.append(f"task id {name} is not made of 1-64 letters, digits, '_' and '-'")
         if draft.id in self._drafts:
-            self._faults.append(f"two tasks have the id {draft.id!r}")
+            self._faults.append(f"two tasks have the id {name}")
         if draft.id in draft.depends_on:
-            self._faults.append(f"task {draft.id!r} depends on itself")
+            self._faults.append(f"task {name} depends on itself")
         if not draft.prompt.strip():
-            self._faults.append(f"task {draft.id!r} has an empty prompt")
-        if len(self._drafts) >= self._max_tasks:
-            self._faults.append(f"the plan has more than {self._max_tasks} tasks")
+            self._faults.append(f"task {name} has an empty prompt")
         if self._strict and draft.agent is not None and draft.agent not in self._profiles:
             self._faults.append(
-                f"task {draft.id!r} names agent {draft.agent!r}, which is not declared"
+                f"task {name} names agent {draft.agent[:80]!r}, which is not declared"
             )
         if self._strict and draft.model is not None and draft.model not in self._models:
             self._faults.append(
-                f"task {draft.id!r} names model {draft.model!r}, which is no role of this run"
+                f"task {name} names model {draft.model[:80]!r}, which is no role of this run"
             )
 
-    def _accept_what_is_known(self) -> list[Task]:
+    def _accept_what_is_known(self, draft: TaskDraft) -> list[Task]:
+        """Accept `draft`, and what waited for it, in the order of the plan; or let it wait for forward references."""
+        missing = [d for d in draft.depends_on if not self._is_known(d)]
+        self._missing[draft.id] = len(missing)
+        for needed in missing:
+            self._waiting_for.setdefault(needed, []).append(draft.id)
         accepted: list[Task] = []
-        progress = True
-        while progress:
-            progress = False
-            for draft in tuple(self._waiting):
-                if all(d in self._accepted or d in self._stand_in for d in draft.depends_on):
-                    self._waiting.remove(draft)
-                    progress = True
-                    accepted += self._accept(draft)
+        known = [(self._order[draft.id], draft.id)] if not missing else []
+        while known:
+            _, task_id = heapq.heappop(known)
+            accepted += self._accept(self._drafts[task_id])
+            for waiter in self._waiting_for.pop(task_id, []):
+                self._missing[waiter] -= 1
+                if self._missing[waiter] == 0:
+                    heapq.heappush(known, (self._order[waiter], waiter))
         return accepted
+
+    def _is_known(self, task_id: str) -> bool:
+        return task_id in self._accepted or task_id in self._stand_in
 
     def _accept(self, draft: TaskDraft) -> list[Task]:
         needs = tuple(dict.fromkeys(self._stand_in.get(d, d) for d in draft.depends_on))
@@ -199,8 +212,18 @@ class PlanBuilder:
             graphlib.TopologicalSorter(graph).prepare()
         except graphlib.CycleError as error:
             cycle: list[str] = list(reversed(error.args[1]))
-            return [f"tasks depend on each other in a circle: {' -> '.join(cycle)}"]
+            return [f"tasks depend on each other in a circle: {_chain(cycle)}"]
         return []
+
+
+def _listed(faults: list[str]) -> str:
+    more = len(faults) - _SHOWN_FAULTS
+    shown = "; ".join(faults[:_SHOWN_FAULTS])
+    return f"{shown}; and {more} more" if more > 0 else shown
+
+
+def _chain(ids: list[str]) -> str:
+    return " -> ".join(ids if len(ids) <= 10 else [*ids[:5], "...", *ids[-4:]])
 
 
 def to_document(mode: str, tasks: Iterable[Task]) -> dict[str, Json]:

@@ -258,11 +258,11 @@ def document_of(value: object, *, strict: bool = False) -> PlanDocument:
     version = document.get("version", PLAN_VERSION)
     if version != PLAN_VERSION or isinstance(version, bool):
         raise PlanError(
-            f"plan version {version!r} is not known; this swarm reads version {PLAN_VERSION}"
+            f"plan version {json.dumps(version)[:80]} is not known; this swarm reads version {PLAN_VERSION}"
         )
     mode = document.get("mode", "swarm")
     if not isinstance(mode, str) or mode not in {"swarm", "instant", "thinking", "agent"}:
-        raise PlanError(f"mode {mode!r} is not one of swarm, instant, thinking, agent")
+        raise PlanError(f"mode {str(mode)[:80]!r} is not one of swarm, instant, thinking, agent")
     tasks = document.get("tasks", [])
     if not isinstance(tasks, list):
         raise PlanError('"tasks" is not a list')
@@ -291,7 +291,7 @@ def draft_of(value: object, *, strict: bool = False) -> TaskDraft:
     if not isinstance(prompt, str):
         raise PlanError(f'task {task_id[:80]!r} has no "prompt"')
     if strict:
-        _refuse_unknown(entry, _DRAFT_KEYS, f"task {task_id!r}")
+        _refuse_unknown(entry, _DRAFT_KEYS, f"task {task_id[:80]!r}")
     return TaskDraft(
         id=task_id,
         prompt=prompt,
@@ -305,10 +305,10 @@ def _names(value: object, task_id: str) -> tuple[str, ...]:
     if value is None:
         return ()
     if not isinstance(value, list):
-        raise PlanError(f'"depends_on" of task {task_id!r} is not a list')
+        raise PlanError(f'"depends_on" of task {task_id[:80]!r} is not a list')
     names = cast("list[object]", value)
     if not all(isinstance(name, str | int) and not isinstance(name, bool) for name in names):
-        raise PlanError(f'"depends_on" of task {task_id!r} holds something that is no task id')
+        raise PlanError(f'"depends_on" of task {task_id[:80]!r} holds something that is no task id')
     return tuple(dict.fromkeys(str(name) for name in names))
 
 
@@ -317,14 +317,16 @@ def _optional_text(entry: Mapping[str, object], key: str, task_id: str) -> str |
     if value is None or value == "":
         return None
     if not isinstance(value, str):
-        raise PlanError(f'"{key}" of task {task_id!r} is not a text')
+        raise PlanError(f'"{key}" of task {task_id[:80]!r} is not a text')
     return value
 
 
 def _refuse_unknown(entry: Mapping[str, object], known: tuple[str, ...], where: str) -> None:
     unknown = [key for key in entry if key not in known]
     if unknown:
-        raise PlanError(f"{where} has the unknown key {unknown[0]!r} (known: {', '.join(known)})")
+        raise PlanError(
+            f"{where} has the unknown key {unknown[0][:80]!r} (known: {', '.join(known)})"
+        )
 
 
 def plan_schema(max_tasks: int) -> dict[str, Json]:

@@ -30,10 +30,13 @@ class Receipt:
 def receipt(
     outcomes: Sequence[Outcome], planner: Sequence[Span] = (), writer: Sequence[Span] = ()
 ) -> Receipt:
-    """Add up what was measured. `outcomes` come in plan order (dependencies first)."""
-    worked = [o for o in outcomes if o.busy_s > 0]
+    """Add up what was measured. `outcomes` come in plan order (dependencies first).
+
+    What an earlier session of the run had finished took no time in this one.
+    """
+    worked = [o for o in outcomes if o.busy_s > 0 and not o.reused]
     spans = [*planner, *writer]
-    starts = [o.started_s for o in worked] + [s.started_s for s in spans]
+    starts = [o.ended_s - o.busy_s for o in worked] + [s.ended_s - s.busy_s for s in spans]
     ends = [o.ended_s for o in worked] + [s.ended_s for s in spans]
     wall = max(ends) - min(starts) if starts else 0.0
     busy = sum(o.busy_s for o in worked)
@@ -49,7 +52,7 @@ def receipt(
 
 
 def _longest_chain(outcomes: Sequence[Outcome]) -> tuple[float, tuple[str, ...]]:
-    busy: Mapping[str, float] = {o.agent: o.busy_s for o in outcomes}
+    busy: Mapping[str, float] = {o.agent: 0.0 if o.reused else o.busy_s for o in outcomes}
     total: dict[str, float] = {}
     previous: dict[str, str | None] = {}
     for outcome in outcomes:

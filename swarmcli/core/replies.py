@@ -11,7 +11,7 @@ from typing import cast
 from swarmcli.recipe.values import Json
 
 STATUSES = ("ok", "insufficient", "conflict")
-_FENCE = re.compile(r"```[\w-]*[ \t]*\n(.*?)\n?[ \t]*```", re.DOTALL)
+_FENCE = re.compile(r"```[^\n`]*\n(.*?)```", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +48,7 @@ def parse_reply(text: str) -> Reply:
 def _candidates(text: str) -> list[str]:
     stripped = text.strip()
     candidates = [stripped.rpartition("\n")[2].strip()]
-    fences = _FENCE.findall(stripped)
-    if fences:
-        candidates.append(fences[-1].strip())
+    candidates += [fence.strip() for fence in reversed(_FENCE.findall(stripped))]
     candidates.append(stripped)
     return [c for c in candidates if c.startswith("{") and c.endswith("}")]
 

@@ -80,41 +80,45 @@ def resolve_roles(
         UsageError: an override for a role that does not exist.
     """
     described = {spec.id: spec for spec in declared.values() if isinstance(spec, ModelSpec)}
+    given: dict[str, ModelSpec | RoleRef] = dict(declared)
+    reason = "the recipe" if described else ""
     pairs = tuple(overrides)
     everything = [model for role, model in pairs if role is None]
-    chosen: dict[str, ModelSpec] = {}
     if everything:
         spec = described.get(everything[-1], ModelSpec(id=everything[-1]))
-        chosen = dict.fromkeys((*ROLES, *declared), spec)
+        given = dict.fromkeys((*ROLES, *declared), spec)
         reason = "-m"
-    else:
-        chosen = _declared_models(declared)
-        reason = "the recipe" if chosen else ""
     for role, model in pairs:
         if role is None:
             continue
         if role not in ROLES and role not in declared:
             known = ", ".join(dict.fromkeys((*ROLES, *declared)))
             raise UsageError(f"-m {role}={model}: there is no role {role!r} (roles: {known})")
-        chosen[role] = described.get(model, ModelSpec(id=model))
+        given[role] = described.get(model, ModelSpec(id=model))
         reason = reason or "-m"
+    chosen = _followed(given, {})
     if not chosen and default is not None:
         chosen, reason = {"small": default[0]}, default[1]
     if not chosen:
         return None
-    return Roles(models=_fill_gaps(chosen), reason=reason)
+    # A role may name a built-in one that nobody gave: that one is known only when the gaps are filled.
+    return Roles(models=_followed(given, _fill_gaps(chosen)), reason=reason)
 
 
-def _declared_models(declared: Mapping[str, ModelSpec | RoleRef]) -> dict[str, ModelSpec]:
-    models: dict[str, ModelSpec] = {}
-    for role in declared:
+def _followed(
+    given: Mapping[str, ModelSpec | RoleRef], known: Mapping[str, ModelSpec]
+) -> dict[str, ModelSpec]:
+    """`known`, and each given role whose references lead to a model."""
+    models = dict(known)
+    for role in given:
         target: str | None = role
-        for _ in range(len(declared) + 1):
-            spec = declared.get(target) if target else None
+        for _ in range(len(given) + 1):
+            if target is None or role in models:
+                break
+            spec = given.get(target, known.get(target))
             if isinstance(spec, ModelSpec):
                 models[role] = spec
-                break
-            target = spec.role if spec else None
+            target = spec.role if isinstance(spec, RoleRef) else None
     return models
 
 

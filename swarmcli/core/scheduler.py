@@ -155,7 +155,8 @@ class Scheduler:
     def dropped(self, agents: Iterable[str]) -> list[Decision]:
         """These tasks are no part of the plan any more (a repaired plan left them out).
 
-        They are forgotten; running ones must be cancelled by the caller, and their end is no fact any more.
+        They are forgotten; running ones must be cancelled by the caller, and their end is no fact any more. Whatever
+        depends on one of them is among them.
         """
         decisions: list[Decision] = []
         gone = {agent: self._tasks[agent] for agent in agents}

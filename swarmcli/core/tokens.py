@@ -18,21 +18,22 @@ def cut_to_tokens(text: str, tokens: int) -> str:
     if estimate_tokens(text) <= tokens:
         return text
     keep = max(0, int(tokens * CHARS_PER_TOKEN / MARGIN) - 60)
-    while keep and estimate_tokens(text[:keep]) > tokens - 16:
+    while (cut := _without_middle(text, keep)) and keep and estimate_tokens(cut) > tokens:
         keep = keep * 9 // 10
-    head, tail = keep * 2 // 3, keep - keep * 2 // 3
+    return cut
+
+
+def _without_middle(text: str, keep: int) -> str:
+    head = keep * 2 // 3
     note = f"\n[... {len(text) - keep:,} characters left out ...]\n"
-    return text[:head] + note + (text[-tail:] if tail else "")
+    return text[:head] + note + text[len(text) - (keep - head) :]
 
 
 def fair_shares(sizes: list[int], budget: int) -> list[int]:
     """Share `budget` among texts of these sizes so that small ones stay whole and large ones get the same."""
     shares = [0] * len(sizes)
-    left, open_ = budget, sorted(range(len(sizes)), key=lambda i: sizes[i])
-    while open_:
-        smallest = open_[0]
-        fair = left // len(open_)
-        shares[smallest] = min(sizes[smallest], fair)
+    left = budget
+    for place, smallest in enumerate(sorted(range(len(sizes)), key=lambda i: sizes[i])):
+        shares[smallest] = min(sizes[smallest], left // (len(sizes) - place))
         left -= shares[smallest]
-        open_.pop(0)
     return shares

@@ -59,4 +59,5 @@ def verdict(
 
 
 def _causes(outcomes: Sequence[Outcome]) -> list[str]:
-    return [o.failure.kind for o in outcomes if o.failure is not None]
+    """Why agents failed; what was skipped or cancelled because of that is no cause of its own."""
+    return [o.failure.kind for o in outcomes if o.state == "failed" and o.failure is not None]

@@ -4,13 +4,14 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
+_QUOTES = "\"'`*_ "
 _NUMBER = re.compile(r"[-+]?\d[\d,_' ]*(?:\.\d+)?(?:[eE][-+]?\d+)?")
 
 
 def canonical_text(text: str) -> str:
     """Equal for answers that differ only in case, spacing, quotes or a final full stop."""
-    folded = " ".join(text.split()).casefold().strip("\"'`*_ ")
-    return folded.rstrip(".!").strip()
+    folded = " ".join(text.split()).casefold()
+    return folded.lstrip(_QUOTES).rstrip(_QUOTES + ".!")
 
 
 def canonical_number(text: str) -> float | None:

@@ -85,7 +85,7 @@ class AgentRunner:
         try:
             request = self._request(task, inputs)
         except SwarmError as error:
-            self._emit(AgentStarted(agent=task.id, model=self._briefing.model_for(task).id))
+            self._emit(AgentStarted(agent=task.id, model=self._model_id(task)))
             return self._failed(task, error, started_s, _Spent())
         key = self._fingerprint(request)
         prompt = request.messages[-1].content[:PROMPT_IN_EVENT]
@@ -135,6 +135,12 @@ class AgentRunner:
         reply, output = await ask_for_json(ask, request, lambda: self._emit(again))
         return _done(task, reply.model, spent, output)
 
+    def _model_id(self, task: Task) -> str:
+        try:
+            return self._briefing.model_for(task).id
+        except SwarmError:  # a role that this run does not have: that is the failure
+            return task.model or ""
+
     def _failed(self, task: Task, error: SwarmError, started_s: float, spent: _Spent) -> Outcome:
         kind: FailureKind = error.kind if isinstance(error, ModelError) else "template"
         now = self._clock.monotonic()
@@ -142,7 +148,7 @@ class AgentRunner:
             task=task,
             state="failed",
             failure=Failure(kind=kind, message=error.message),
-            model=self._briefing.model_for(task).id,
+            model=self._model_id(task),
             attempts=spent.attempts or 1,
             usage=spent.usage,
             cost_usd=spent.cost_usd,

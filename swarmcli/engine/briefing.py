@@ -26,6 +26,8 @@ DEFAULT_OUTPUT_TOKENS = 1024
 """Room kept for the answer where neither recipe nor provider says how long it may be."""
 
 
+_BLOCK_TOKENS = 32
+"""What a data block adds to its content."""
 SYSTEM_PROMPT_TOKENS = 232
 """What our own instructions and the chat template take, at most."""
 
@@ -98,7 +100,7 @@ class Briefing:
 
     def _user_text(self, task: Task, inputs: Inputs, model: ModelSpec) -> str:
         if model.context_window is not None:
-            fixed = self._render(task, _Views(self, ()))
+            fixed = self._render(task, _Views(self, inputs, hollow=True))
             inputs = self._fitted(task, inputs, room_for_inputs(model, task.id, fixed))
         views = _Views(self, inputs)
         text = self._render(task, views)
@@ -136,14 +138,24 @@ class Briefing:
     def _fitted(self, task: Task, inputs: Inputs, room: int) -> Inputs:
         """The inputs, cut fairly where all of them together do not fit into `room` tokens."""
         texts = [o.output or "" for _, outcomes in inputs for o in outcomes]
-        sizes = [estimate_tokens(text) + 32 for text in texts]
+        sizes = [estimate_tokens(text) + _BLOCK_TOKENS for text in texts]
         if sum(sizes) <= room:
             return inputs
+        shares = fair_shares(sizes, room)
+        if any(
+            share < min(size, 2 * _BLOCK_TOKENS) for share, size in zip(shares, sizes, strict=True)
+        ):
+            raise ModelError(
+                f"the {len(sizes)} inputs of {task.id} do not fit into the {room:,} tokens that its model has "
+                "left for them",
+                kind="context_overflow",
+                hint="use a model with a larger window, or merge the inputs in steps",
+            )
         self.warn(
             f"{task.id}: its inputs (about {sum(sizes):,} tokens) were cut to fit the model's window"
         )
-        shares = iter(fair_shares(sizes, room))
-        return [(d, tuple(_cut(o, next(shares)) for o in outcomes)) for d, outcomes in inputs]
+        left = iter(shares)
+        return [(d, tuple(_cut(o, next(left)) for o in outcomes)) for d, outcomes in inputs]
 
     def input_block(self, dependency: Dependency, outcomes: tuple[Outcome, ...]) -> str:
         """One named input as data blocks; an agent without a result is stated, never quoted."""
@@ -156,19 +168,21 @@ class Briefing:
 
 
 class _Views:
-    """`inputs` as templates see it: wrapped on access, and remembering what was placed."""
+    """`inputs` as templates see it: wrapped on access, and remembering what was placed.
 
-    def __init__(self, briefing: Briefing, inputs: Inputs) -> None:
+    A hollow one shows nothing: the prompt without its inputs, for measuring.
+    """
+
+    def __init__(self, briefing: Briefing, inputs: Inputs, *, hollow: bool = False) -> None:
         self._briefing = briefing
         self._inputs = {dependency.name: (dependency, outcomes) for dependency, outcomes in inputs}
-        self._empty = not inputs
+        self._hollow = hollow
         self.placed: set[str] = set()
 
     def __getitem__(self, name: str) -> str:
-        if self._empty:
-            return ""
+        block = self._inputs[name]
         self.placed.add(name)
-        return self._briefing.input_block(*self._inputs[name])
+        return "" if self._hollow else self._briefing.input_block(*block)
 
 
 def _item_text(item: object) -> str:
@@ -178,7 +192,7 @@ def _item_text(item: object) -> str:
 def _cut(outcome: Outcome, tokens: int) -> Outcome:
     if outcome.output is None:
         return outcome
-    return replace(outcome, output=cut_to_tokens(outcome.output, max(16, tokens - 32)))
+    return replace(outcome, output=cut_to_tokens(outcome.output, tokens - _BLOCK_TOKENS))
 
 
 def room_for_inputs(model: ModelSpec, asker: str, fixed: str) -> int:

@@ -17,7 +17,7 @@ from swarmcli.core.events import (
     Failure,
     PlanTask,
 )
-from swarmcli.core.outcomes import Outcome
+from swarmcli.core.outcomes import Outcome, OutcomeState
 from swarmcli.core.plan import Task
 from swarmcli.core.ports import Clock, Recorder
 from swarmcli.core.scheduler import Cancel, Decision, Scheduler, Skip, Start
@@ -55,9 +55,12 @@ class Engine:
         self._scheduler = Scheduler(parallel=parallel, fail_fast=fail_fast)
         self._outcomes: dict[str, Outcome] = {}
         self._handles: dict[str, asyncio.Task[None]] = {}
+        self._begun: set[str] = set()
         self._cancelled: dict[asyncio.Task[None], str] = {}
         self._group: asyncio.TaskGroup | None = None
         self._source: asyncio.Task[None] | None = None
+        self.dropped: list[Outcome] = []
+        """What was finished before the corrected plan left it out: no part of the result, but paid."""
         self.stopped_by: StopCause | None = None
         self.storage_error: StorageError | None = None
 
@@ -79,7 +82,7 @@ class Engine:
         async with asyncio.TaskGroup() as group:
             self._group = group
             if self._scheduler.stopped is None:
-                self._source = group.create_task(_quietly(source()))
+                self._source = group.create_task(_quietly(source))
 
     def add(self, tasks: Sequence[Task]) -> None:
         """These tasks became known."""
@@ -90,16 +93,21 @@ class Engine:
     def reconcile(self, tasks: Sequence[Task]) -> None:
         """The whole plan is known: add what is new and drop what a broken draft had promised."""
         wanted = {task.id: task for task in tasks}
-        gone = {agent for agent, task in self._scheduler.tasks.items() if wanted.get(agent) != task}
+        gone: dict[str, None] = {}
         for agent, task in self._scheduler.tasks.items():
-            if any(needed in gone for d in task.depends_on for needed in d.agents):
-                gone.add(agent)
+            needs = (needed for d in task.depends_on for needed in d.agents)
+            if wanted.get(agent) != task or any(needed in gone for needed in needs):
+                gone[agent] = None
+        because = "the corrected plan does not hold it"
         for agent in gone:
-            self._outcomes.pop(agent, None)
+            begun = agent in self._begun
             self._recorder.emit(
-                AgentCancelled(agent=agent, because="the corrected plan does not hold it")
+                (AgentCancelled if begun else AgentSkipped)(agent=agent, because=because)
             )
+            if agent in self._outcomes:
+                self.dropped.append(self._outcomes.pop(agent))
         self._carry_out(self._scheduler.dropped(gone))
+        self._begun.difference_update(gone)
         self.add([task for task in tasks if task.id not in self._scheduler.tasks])
 
     def stop(self, cause: StopCause, because: str, *, cancel_running: bool) -> None:
@@ -117,61 +125,64 @@ class Engine:
                 case Skip(agent, because):
                     task = self._scheduler.tasks[agent]
                     now = self._clock.monotonic()
-                    self._outcomes[agent] = Outcome(
-                        task=task,
-                        state="skipped",
-                        failure=Failure(kind="uncalled", message=because),
-                        started_s=now,
-                        ended_s=now,
-                    )
+                    failure = Failure(kind="uncalled", message=because)
+                    self._outcomes[agent] = _ended(task, "skipped", failure, now, now)
                     self._recorder.emit(AgentSkipped(agent=agent, because=because))
                 case Cancel(agent, because):
-                    handle = self._handles.pop(agent, None)
-                    if handle is not None:
-                        self._cancelled[handle] = because
-                        handle.cancel()
+                    self._cancel(agent, because)
 
     def _start(self, task: Task) -> None:
         if self._group is None:
             raise RuntimeError("the engine is not running")
         self._handles[task.id] = self._group.create_task(self._run_one(task), name=task.id)
 
+    def _cancel(self, agent: str, because: str) -> None:
+        handle = self._handles.pop(agent, None)
+        if handle is None:
+            return
+        task = self._scheduler.tasks.get(agent)
+        if task is not None and agent not in self._begun and self._group is not None:
+            # It was started in this very turn of the loop: its coroutine will never see the cancellation.
+            now = self._clock.monotonic()
+            failure = Failure(kind="uncalled", message=because)
+            self._group.create_task(
+                self._finish(task, _ended(task, "cancelled", failure, now, now))
+            )
+        else:
+            self._cancelled[handle] = because
+        handle.cancel()
+
     async def _run_one(self, task: Task) -> None:
+        self._begun.add(task.id)
         started_s = self._clock.monotonic()
         handle = asyncio.current_task()
         try:
             outcome = await self._execute(task, self._inputs_of(task))
         except asyncio.CancelledError:
             because = self._cancelled.pop(handle, None) if handle else None
-            if because is None:
+            if because is None or handle is None:
                 raise
-            outcome = self._ended(
-                task, "cancelled", Failure(kind="uncalled", message=because), started_s
-            )
+            handle.uncancel()
+            failure = Failure(kind="uncalled", message=because)
+            outcome = _ended(task, "cancelled", failure, started_s, self._clock.monotonic())
         except Exception as error:  # noqa: BLE001  the one boundary at which a bug becomes an agent's failure
             failure = Failure(kind="internal", message=f"{type(error).__name__}: {error}"[:500])
-            outcome = self._ended(task, "failed", failure, started_s)
-        if self._scheduler.tasks.get(task.id) is task:
-            if self._handles.get(task.id) is handle:
-                del self._handles[task.id]
-            await self._finish(outcome)
+            outcome = _ended(task, "failed", failure, started_s, self._clock.monotonic())
+        if self._handles.get(task.id) is handle:
+            del self._handles[task.id]
+        await self._finish(task, outcome)
 
-    def _ended(self, task: Task, state: str, failure: Failure, started_s: float) -> Outcome:
-        return Outcome(
-            task=task,
-            state="cancelled" if state == "cancelled" else "failed",
-            failure=failure,
-            started_s=started_s,
-            ended_s=self._clock.monotonic(),
-        )
-
-    async def _finish(self, outcome: Outcome) -> None:
+    async def _finish(self, task: Task, outcome: Outcome) -> None:
+        if self._was_dropped(task, outcome):
+            return
         try:
             await self._recorder.commit(_end_event(outcome))
         except StorageError as error:
             self._storage_failed(error)
             failure = Failure(kind="internal", message=error.message)
             outcome = replace(outcome, state="failed", output=None, failure=failure)
+        if self._was_dropped(task, outcome):  # while it was written
+            return
         self._outcomes[outcome.agent] = outcome
         if outcome.state == "done":
             self._carry_out(self._scheduler.done(outcome.agent))
@@ -180,6 +191,13 @@ class Engine:
         else:
             self._judge_failure(outcome)
             self._carry_out(self._scheduler.failed(outcome.agent))
+
+    def _was_dropped(self, task: Task, outcome: Outcome) -> bool:
+        """True when the corrected plan does not hold this task, or holds another one under its id."""
+        if self._scheduler.tasks.get(task.id) is task:
+            return False
+        self.dropped.append(outcome)
+        return True
 
     def _judge_failure(self, outcome: Outcome) -> None:
         """Some failures concern the whole run: no access to the model, and a budget that is spent."""
@@ -199,14 +217,20 @@ class Engine:
         return [(d, tuple(self._outcomes[agent] for agent in d.agents)) for d in task.depends_on]
 
 
-async def _quietly(source: Awaitable[None]) -> None:
+async def _quietly(source: Callable[[], Awaitable[None]]) -> None:
     """A source that is cancelled by `stop` ends like one that is done."""
     try:
-        await source
+        await source()
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is not None:
             task.uncancel()
+
+
+def _ended(
+    task: Task, state: OutcomeState, failure: Failure, started_s: float, ended_s: float
+) -> Outcome:
+    return Outcome(task=task, state=state, failure=failure, started_s=started_s, ended_s=ended_s)
 
 
 def _plan_task(task: Task) -> PlanTask:

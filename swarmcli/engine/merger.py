@@ -5,32 +5,28 @@ A failed agent reaches the writer as a failure that our code states, never as pr
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from swarmcli.core.blocks import DATA_NOTE
-from swarmcli.core.events import MergeCompleted, MergeStarted, Usage
+from swarmcli.core.events import MergeCompleted, MergeStarted
 from swarmcli.core.merge import Merged, merge_in_code
-from swarmcli.core.mergetree import Piece, groups, input_budget, piece_budget, split_large
+from swarmcli.core.mergetree import (
+    LEAST_BUDGET,
+    Piece,
+    groups,
+    input_budget,
+    piece_budget,
+    split_large,
+)
 from swarmcli.core.outcomes import Outcome
 from swarmcli.core.ports import Clock, Emit, ModelClient, ModelReply, ModelRequest
-from swarmcli.core.receipt import Span
-from swarmcli.core.tokens import estimate_tokens
+from swarmcli.core.tokens import cut_to_tokens, estimate_tokens
 from swarmcli.engine.briefing import Briefing, is_tiny, messages_of
 from swarmcli.engine.typed import ask_for_json, with_schema
+from swarmcli.engine.work import Work
 from swarmcli.errors import ModelError
 from swarmcli.prompts import PromptText, load_prompt
 from swarmcli.recipe.values import Json, MergeStrategy
-
-MAX_LEVELS = 8
-
-
-@dataclass(slots=True)
-class MergeWork:
-    """What the merge took."""
-
-    spans: list[Span] = field(default_factory=list[Span])
-    usage: Usage | None = None
-    cost_usd: float | None = 0.0
 
 
 class Merger:
@@ -62,7 +58,7 @@ class Merger:
         self._timeout_s = timeout_s
         self._schema = schema
         self._writer = briefing.roles.resolve("writer")
-        self.work = MergeWork()
+        self.work = Work()
 
     async def merge(self, strategy: MergeStrategy, leaves: Sequence[Outcome]) -> Merged:
         """The result of `leaves`, in plan order.
@@ -86,28 +82,43 @@ class Merger:
             for leaf in leaves
             if leaf.output is not None
         ]
-        for _ in range(MAX_LEVELS):
-            grouped = groups(split_large(pieces, piece_budget(budget)), budget)
-            if len(grouped) <= 1:
-                break
+        grouped = _grouped(pieces, budget)
+        while len(grouped) > 1:
             pieces = await self._reduce(grouped, budget)
+            fewer = _grouped(pieces, budget)
+            if len(fewer) > len(grouped) * 3 // 4:
+                pieces = self._cut(pieces, piece_budget(budget))
+                fewer = _grouped(pieces, budget)
+            grouped = fewer
         prompt = self._prompt("writer", pieces, failures=_failures(leaves))
         return Merged(text=await self._write_last(prompt))
 
     def _budget(self, leaves: Sequence[Outcome]) -> int:
         around = estimate_tokens(self._briefing.job_outline + _failures(leaves)) + 256
+        writer = self._writer
         return max(
-            256, input_budget(self._writer.context_window, self._writer.max_output_tokens) - around
+            LEAST_BUDGET, input_budget(writer.context_window, writer.max_output_tokens) - around
         )
 
     async def _reduce(self, grouped: Sequence[Sequence[Piece]], budget: int) -> list[Piece]:
         """One level of the tree: each group of pieces becomes one smaller piece, all groups at once."""
         words = str(max(40, piece_budget(budget) // 3))
-        texts = await self._ask([self._prompt("reducer", group, words=words) for group in grouped])
+        several = [group for group in grouped if len(group) > 1]
+        prompts = [self._prompt("reducer", group, words=words) for group in several]
+        texts = iter(await self._ask(prompts) if prompts else [])
         return [
-            Piece(name=_span_name(group), agents=_agents(group), text=text)
-            for group, text in zip(grouped, texts, strict=True)
+            Piece(name=_span_name(group), agents=_agents(group), text=next(texts))
+            if len(group) > 1
+            else group[0]
+            for group in grouped
         ]
+
+    def _cut(self, pieces: Sequence[Piece], tokens: int) -> list[Piece]:
+        """For a model that does not condense: without this the tree would have no end."""
+        self._briefing.warn(
+            f"{self._writer.id} did not condense the results as asked: parts of them were cut"
+        )
+        return [replace(piece, text=cut_to_tokens(piece.text, tokens)) for piece in pieces]
 
     def _prompt(self, kind: str, pieces: Sequence[Piece], **more: str) -> PromptText:
         results = "\n\n".join(
@@ -151,24 +162,9 @@ class Merger:
     async def _complete(self, requests: Sequence[ModelRequest]) -> list[ModelReply]:
         started_s = self._clock.monotonic()
         replies = await complete_all(self._client, requests)
-        for reply in replies:
-            self._account(reply)
-        self.work.spans.append(
-            Span(
-                name="writer",
-                started_s=started_s,
-                ended_s=self._clock.monotonic(),
-                busy_s=max(reply.seconds for reply in replies),
-            )
-        )
+        ended_s = self._clock.monotonic()
+        self.work.add("writer", replies, started_s=started_s, ended_s=ended_s)
         return replies
-
-    def _account(self, reply: ModelReply) -> None:
-        work = self.work
-        if reply.usage is not None and not reply.cached:
-            work.usage = (work.usage or Usage()) + reply.usage
-        known = work.cost_usd is not None and reply.cost_usd is not None
-        work.cost_usd = (work.cost_usd or 0.0) + (reply.cost_usd or 0.0) if known else None
 
 
 async def complete_all(client: ModelClient, requests: Sequence[ModelRequest]) -> list[ModelReply]:
@@ -191,8 +187,13 @@ def first_model_error(group: BaseExceptionGroup[ModelError]) -> ModelError:
     return first_model_error(first) if isinstance(first, BaseExceptionGroup) else first
 
 
+def _grouped(pieces: Sequence[Piece], budget: int) -> list[tuple[Piece, ...]]:
+    return groups(split_large(pieces, piece_budget(budget)), budget)
+
+
 def _span_name(pieces: Sequence[Piece]) -> str:
-    return pieces[0].name if len(pieces) == 1 else f"{pieces[0].name} to {pieces[-1].name}"
+    first, last = pieces[0].agents[0], pieces[-1].agents[-1]
+    return first if first == last else f"{first} to {last}"
 
 
 def _agents(pieces: Sequence[Piece]) -> tuple[str, ...]:

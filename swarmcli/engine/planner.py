@@ -5,34 +5,28 @@ its exact fault back once; then the run fails clearly.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import json_repair
 
 from swarmcli.core.blocks import DATA_NOTE
-from swarmcli.core.events import PlanReady, PlanStarted, Usage
+from swarmcli.core.events import PlanReady, PlanStarted
 from swarmcli.core.plan import Plan, PlanBuilder, Task, to_document
 from swarmcli.core.planstream import PlanStream, parse_plan, plan_schema
-from swarmcli.core.ports import Clock, Emit, Message, ModelClient, ModelReply, ModelRequest
-from swarmcli.core.receipt import Span
-from swarmcli.core.tokens import cut_to_tokens
+from swarmcli.core.ports import Clock, Emit, Message, ModelClient, ModelRequest
+from swarmcli.core.tokens import MESSAGE_OVERHEAD, cut_to_tokens
 from swarmcli.engine.briefing import Briefing, is_tiny, messages_of, room_for_inputs
+from swarmcli.engine.work import Work
 from swarmcli.errors import ModelError, PlanError
 from swarmcli.prompts import load_prompt
 
 REPAIRABLE_KINDS = frozenset({"truncated", "empty"})
 TINY_PLAN_TASKS = 4
 """Most tasks that the embedded model is asked for; it repeats itself beyond."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Planned:
-    """A plan and what it took to make it."""
-
-    plan: Plan
-    spans: tuple[Span, ...]
-    usage: Usage | None
-    cost_usd: float | None
+_QUOTED_TOKENS = 8000
+"""Most of a broken answer that the repair turn shows."""
+_LEAST_QUOTED_TOKENS = 64
+_REPAIRED_CHARS = 200_000
+"""Longest JSON that the lenient reader gets: it is slow."""
 
 
 class Planner:
@@ -67,10 +61,10 @@ class Planner:
         self._max_tasks = min(max_tasks, TINY_PLAN_TASKS) if is_tiny(self._model) else max_tasks
         self._on_tasks = on_tasks
         self._timeout_s = timeout_s
-        self._spans: list[Span] = []
-        self._replies: list[ModelReply] = []
+        self._handed: dict[str, Task] = {}
+        self.work = Work()
 
-    async def plan(self) -> Planned:
+    async def plan(self) -> Plan:
         """The checked plan.
 
         Raises:
@@ -94,15 +88,9 @@ class Planner:
                 )
             else:
                 self._emit(self._ready(plan))
-                return self._planned(plan)
+                return plan
             if turn == 0:
-                repair = messages_of(load_prompt("planner_repair").render(fault=fault))
-                said = (
-                    (Message(role="assistant", content=cut_to_tokens(answer, 8000)),)
-                    if answer
-                    else ()
-                )
-                messages = (*messages, *said, *repair)
+                messages = self._repair_turn(messages, answer, fault)
         raise PlanError(
             f"the plan by {self._model.id} cannot be used, also after one repair turn: {fault}",
             hint="try a larger planner model (-m planner=provider/name), or write the tasks into a recipe",
@@ -125,6 +113,20 @@ class Planner:
         if self._model.context_window is not None:
             room_for_inputs(self._model, "the planner", text.system + text.user)
         return messages_of(text)
+
+    def _repair_turn(
+        self, messages: tuple[Message, ...], answer: str, fault: str
+    ) -> tuple[Message, ...]:
+        """The chat with the broken answer, as far as the window holds it, and its fault."""
+        repair = messages_of(load_prompt("planner_repair").render(fault=fault))
+        room = _QUOTED_TOKENS
+        if self._model.context_window is not None:
+            text = "".join(message.content for message in (*messages, *repair))
+            room = min(room, room_for_inputs(self._model, "the planner", text) - MESSAGE_OVERHEAD)
+        if not answer or room < _LEAST_QUOTED_TOKENS:
+            return (*messages, *repair)
+        said = Message(role="assistant", content=cut_to_tokens(answer, room))
+        return (*messages, said, *repair)
 
     def _choices(self) -> str:
         profiles = [
@@ -166,24 +168,38 @@ class Planner:
             purpose="planner",
             timeout_s=self._timeout_s,
         )
-        reader = _StreamReader(self._builder, self._on_tasks)
+        reader = _StreamReader(self._builder, self._hand_over)
         reply = await self._client.complete(request, stream_to=reader)
-        span = Span(
-            name="planner",
-            started_s=started_s,
-            ended_s=self._clock.monotonic(),
-            busy_s=reply.seconds,
-        )
-        self._spans.append(span)
-        self._replies.append(reply)
+        ended_s = self._clock.monotonic()
+        self.work.add("planner", [reply], started_s=started_s, ended_s=ended_s)
         return reply.text
+
+    def _hand_over(self, tasks: Sequence[Task], held: set[str]) -> None:
+        """Tasks of a draft, each once. What contradicts an earlier draft is held back until the plan is whole."""
+        fresh: list[Task] = []
+        for task in tasks:
+            earlier = self._handed.get(task.id)
+            if earlier == task:
+                continue
+            needs = (agent for d in task.depends_on for agent in d.agents)
+            if (
+                earlier is not None
+                or len(self._handed) >= self._max_tasks
+                or any(agent in held for agent in needs)
+            ):
+                held.add(task.id)
+                continue
+            self._handed[task.id] = task
+            fresh.append(task)
+        if fresh:
+            self._on_tasks(fresh)
 
     def _builder(self) -> PlanBuilder:
         b = self._briefing
         return PlanBuilder(max_tasks=self._max_tasks, profiles=b.profiles, models=b.roles.models)
 
     def _check(self, answer: str) -> Plan:
-        document = parse_plan(answer, repair=json_repair.loads)
+        document = parse_plan(answer, repair=_lenient)
         builder = self._builder()
         for draft in document.drafts:
             builder.add(draft)
@@ -193,40 +209,41 @@ class Planner:
         return PlanReady(
             tasks=len(plan.tasks),
             folded=plan.folded,
-            seconds=round(sum(span.busy_s for span in self._spans), 4),
+            seconds=round(sum(span.busy_s for span in self.work.spans), 4),
             plan=to_document(plan.mode, plan.tasks),
         )
 
-    def _planned(self, plan: Plan) -> Planned:
-        usage: Usage | None = None
-        cost: float | None = 0.0
-        for reply in self._replies:
-            if reply.usage is not None and not reply.cached:
-                usage = (usage or Usage()) + reply.usage
-            cost = None if cost is None or reply.cost_usd is None else cost + reply.cost_usd
-        return Planned(plan=plan, spans=tuple(self._spans), usage=usage, cost_usd=cost)
+
+def _lenient(text: str) -> object:
+    """Complete but sloppy JSON; None when it cannot be read either."""
+    if len(text) > _REPAIRED_CHARS:
+        return None
+    try:
+        return json_repair.loads(text)
+    except (ValueError, RecursionError, IndexError, TypeError):
+        return None
 
 
 class _StreamReader:
     """Reads the plan while it streams; a fresh start after a broken stream."""
 
     def __init__(
-        self, builder: Callable[[], PlanBuilder], on_tasks: Callable[[Sequence[Task]], None]
+        self,
+        builder: Callable[[], PlanBuilder],
+        hand_over: Callable[[Sequence[Task], set[str]], None],
     ) -> None:
         self._new_builder = builder
-        self._on_tasks = on_tasks
-        self._known: set[str] = set()
+        self._hand_over = hand_over
         self.restart()
 
     def restart(self) -> None:
         """Forget what was read; tasks that were handed over are settled when the whole plan is known."""
         self._stream = PlanStream()
         self._builder = self._new_builder()
+        self._held: set[str] = set()
+        """Tasks of this answer that were not handed over."""
 
     def feed(self, text: str) -> None:
-        """Read on; hand over the tasks that are new."""
+        """Read on; hand over the tasks that are fully known."""
         for draft in self._stream.feed(text):
-            tasks = [task for task in self._builder.add(draft) if task.id not in self._known]
-            self._known.update(task.id for task in tasks)
-            if tasks:
-                self._on_tasks(tasks)
+            self._hand_over(self._builder.add(draft), self._held)

@@ -14,14 +14,13 @@ from swarmcli.core.events import (
     RunFailed,
     RunInterrupted,
     RunStarted,
-    Usage,
     Warned,
 )
 from swarmcli.core.merge import Merged
 from swarmcli.core.outcomes import Outcome
 from swarmcli.core.plan import Plan, Task, final_tasks
 from swarmcli.core.ports import Clock, ModelClient, Recorder
-from swarmcli.core.receipt import Span, receipt
+from swarmcli.core.receipt import receipt
 from swarmcli.core.routing import ModeChoice
 from swarmcli.core.totals import totals
 from swarmcli.core.verdict import StopCause, Verdict, verdict
@@ -29,7 +28,8 @@ from swarmcli.engine.agent import DEFAULT_CALL_TIMEOUT_S, AgentRunner, Fingerpri
 from swarmcli.engine.briefing import Briefing
 from swarmcli.engine.engine import Engine
 from swarmcli.engine.merger import Merger, first_model_error
-from swarmcli.engine.planner import Planned, Planner
+from swarmcli.engine.planner import Planner
+from swarmcli.engine.work import Work
 from swarmcli.errors import ModelError, StorageError, SwarmError
 from swarmcli.recipe.values import Json, MergeStrategy
 
@@ -129,11 +129,11 @@ class Run:
             parallel=order.parallel,
             fail_fast=order.fail_fast,
         )
-        self._planned: Planned | None = None
+        self._planning = Work()
         self._planner_made = order.planner_made
         self._error: SwarmError | None = None
         self._merging: asyncio.Task[Merged] | None = None
-        self._merge_timed_out = False
+        self._merge_stopped_by: StopCause | None = None
         self._hurried = False
         self._merger = Merger(
             client=client,
@@ -200,18 +200,20 @@ class Run:
             on_tasks=self._engine.add,
             timeout_s=self._order.task_timeout_s or DEFAULT_CALL_TIMEOUT_S,
         )
+        self._planning = planner.work
         try:
-            self._planned = await planner.plan()
+            plan = await planner.plan()
         except SwarmError as error:
             self._error = error
-            self._engine.stop("fatal", error.message, cancel_running=True)
+            spent = isinstance(error, ModelError) and error.kind == "budget"
+            self._engine.stop("budget" if spent else "fatal", error.message, cancel_running=True)
             return
         self._planner_made = True
-        self._adopt(self._planned.plan)
+        self._adopt(plan)
 
     def _adopt(self, plan: Plan) -> None:
+        self._engine.reconcile(plan.tasks)
         if plan.tasks:
-            self._engine.reconcile(plan.tasks)
             return
         self._mode = "instant"
         self._runner.mode = "instant"
@@ -256,7 +258,9 @@ class Run:
         try:
             return await self._merge(self._strategy(leaves), leaves)
         except ModelError as error:
-            if self._stopped_by in MERGE_CAUSES or error.kind == "budget":
+            if error.kind == "budget":
+                self._merge_stopped_by = "budget"
+            if self._stopped_by in MERGE_CAUSES:
                 return await self._merge_plainly(leaves, error.message)
             self._error = error
             return None
@@ -271,15 +275,25 @@ class Run:
         if self._hurried or self._stopped_by in {"fatal", "storage"}:
             return await self._merge_plainly(leaves, "the run was stopped")
         try:
-            async with asyncio.timeout(self._time_left()), asyncio.TaskGroup() as group:
-                self._merging = group.create_task(self._merger.merge("write", leaves))
+            async with asyncio.TaskGroup() as group:
+                merging = group.create_task(self._merger.merge("write", leaves))
+                deadline = group.create_task(self._merge_deadline(merging))
+                merging.add_done_callback(lambda _: deadline.cancel())
+                self._merging = merging
         except* ModelError as failures:
             raise first_model_error(failures) from None
-        except* TimeoutError:
-            self._merge_timed_out = True
-        if self._merge_timed_out or self._merging is None or self._merging.cancelled():
+        if merging.cancelled():
             return await self._merge_plainly(leaves, "there was no time for the writer")
-        return self._merging.result()
+        return merging.result()
+
+    async def _merge_deadline(self, merging: asyncio.Task[Merged]) -> None:
+        timeout_s = self._order.timeout_s
+        if timeout_s is None:
+            return
+        await self._clock.sleep(max(0.05, timeout_s - self._clock.monotonic()))
+        if not merging.done():
+            self._merge_stopped_by = "timeout"
+            merging.cancel()
 
     async def _merge_plainly(self, leaves: Sequence[Outcome], why: str) -> Merged:
         self._recorder.emit(
@@ -304,17 +318,22 @@ class Run:
             return leaves
         done = [o for o in outcomes if o.state == "done"]
         frontier = {task.id for task in final_tasks(o.task for o in done)}
-        return [
-            o for o in outcomes if o.agent in frontier or (o.agent in final and o.state == "failed")
-        ]
+        if self._merges_records() and any(leaf.state == "done" for leaf in leaves):
+            return leaves
+        return [o for o in outcomes if o.agent in frontier or o.agent in final]
+
+    def _merges_records(self) -> bool:
+        """True where each leaf has its own place in the result: record i belongs to input i."""
+        return self._order.merge_in_code is not None or self._order.merge in {
+            "json",
+            "jsonl",
+            "table",
+            "majority",
+        }
 
     @property
     def _stopped_by(self) -> StopCause | None:
-        return self._engine.stopped_by or ("timeout" if self._merge_timed_out else None)
-
-    def _time_left(self) -> float | None:
-        timeout_s = self._order.timeout_s
-        return None if timeout_s is None else max(0.05, timeout_s - self._clock.monotonic())
+        return self._engine.stopped_by or self._merge_stopped_by
 
     async def _report(self, merged: Merged | None) -> RunReport:
         outcomes = tuple(self._engine.outcomes)
@@ -366,15 +385,13 @@ class Run:
         )
 
     def _totals(self, outcomes: Sequence[Outcome]) -> dict[str, Json]:
-        planner: tuple[Span, ...] = self._planned.spans if self._planned else ()
-        work = self._merger.work
-        usages: list[Usage | None] = [self._planned.usage if self._planned else None, work.usage]
-        costs = [self._planned.cost_usd if self._planned else 0.0, work.cost_usd]
+        planning, merging = self._planning, self._merger.work
+        others: list[Outcome | Work] = [planning, merging, *self._engine.dropped]
         numbers = totals(
             outcomes,
-            receipt=receipt(outcomes, planner, work.spans),
-            other_usage=usages,
-            other_costs=costs,
+            receipt=receipt(outcomes, planning.spans, merging.spans),
+            other_usage=[other.usage for other in others],
+            other_costs=[other.cost_usd for other in others],
             calls=self._calls(),
             duration_s=self._clock.monotonic(),
         )

@@ -1,0 +1,195 @@
+"""Chat completions as LiteLLM speaks them: a `ModelRequest` as its arguments, and its answers, checked.
+
+LiteLLM hides what is missing: it invents `finish_reason: stop` and a usage for streams that were cut, and zeros for a
+usage that never came. Only what a provider really sent counts here. Nothing here imports LiteLLM.
+"""
+
+import math
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+from swarmcli.core.events import Usage
+from swarmcli.core.ports import ModelRequest, TextSink
+from swarmcli.errors import FailureKind
+from swarmcli.recipe.values import Json
+
+MAX_REPLY_CHARS = 10_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A whole answer with text in it."""
+
+    text: str
+    usage: Usage | None = None
+    """None when the provider did not say."""
+    raw_usage: object = None
+    """LiteLLM's usage object, for its price table."""
+    cost_usd: float | None = None
+    """What LiteLLM computed; it says 0 for models without a price."""
+
+
+class Unusable(Exception):
+    """An answer came, and cannot be used."""
+
+    def __init__(self, kind: FailureKind, detail: str = "") -> None:
+        super().__init__(detail)
+        self.kind: FailureKind = kind
+        self.detail = detail
+
+
+class SinkFailed(Exception):
+    """`TextSink.feed` raised: not the provider's fault, so the client lets `error` pass unchanged."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+
+class RawStream(Protocol):
+    """What is used of LiteLLM's `CustomStreamWrapper`. The first three hold only what came over the wire."""
+
+    received_finish_reason: str | None
+    intermittent_finish_reason: str | None
+    chunks: Sequence[object]
+
+    def __aiter__(self) -> AsyncIterator[object]: ...
+
+    async def aclose(self) -> None: ...
+
+
+def arguments_of(request: ModelRequest, *, takes_schema: bool) -> dict[str, object]:
+    """What of a request reaches the provider, without the model and its address.
+
+    Args:
+        request: the question.
+        takes_schema: whether the model has structured output; without it the schema is left to the prompt.
+    """
+    model = request.model
+    arguments: dict[str, object] = {
+        "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+        "timeout": _socket_timeout_s(request.timeout_s),
+    }
+    temperature = model.temperature if request.temperature is None else request.temperature
+    if temperature is not None:
+        arguments["temperature"] = temperature
+    if max_tokens := request.max_output_tokens or model.max_output_tokens:
+        arguments["max_tokens"] = max_tokens
+    if model.reasoning_effort is not None:
+        arguments["reasoning_effort"] = model.reasoning_effort
+    if request.response_schema is not None and takes_schema:
+        arguments["response_format"] = _response_format(request.response_schema)
+    if request.extra:
+        arguments["extra_body"] = dict(request.extra)
+    return arguments
+
+
+def _socket_timeout_s(deadline_s: float) -> float:
+    """Never the first to fire, and one of few values: LiteLLM keeps one SDK client, with its own pool, per value."""
+    return 2.0 ** math.ceil(math.log2(max(deadline_s, 1.0) + 1.0))
+
+
+def _response_format(schema: Mapping[str, Json]) -> dict[str, object]:
+    # OpenAI refuses `strict` for a schema that leaves anything open.
+    wanted = {"name": "answer", "strict": _is_closed(schema), "schema": dict(schema)}
+    return {"type": "json_schema", "json_schema": wanted}
+
+
+def _is_closed(schema: object) -> bool:
+    """Every object in the schema requires all of its properties and allows no others."""
+    if isinstance(schema, list):
+        return all(map(_is_closed, cast("list[object]", schema)))
+    if not isinstance(schema, Mapping):
+        return True
+    fields = cast("Mapping[str, Any]", schema)
+    if fields.get("type") == "object":
+        open_ended = fields.get("additionalProperties") is not False
+        if open_ended or set(fields.get("properties", ())) != set(fields.get("required", ())):
+            return False
+    return all(map(_is_closed, fields.values()))
+
+
+def whole_answer(response: object) -> Answer:
+    """Check an answer that came in one piece.
+
+    Raises:
+        Unusable: it has no choices, no text, too much text, or was cut or filtered.
+    """
+    choices = getattr(response, "choices", None)
+    if not choices:
+        raise Unusable("protocol", "the reply has no choices")
+    text = choices[0].message.content or ""
+    _check(choices[0].finish_reason, text)
+    raw_usage = getattr(response, "usage", None)
+    hidden: Mapping[str, Any] = getattr(response, "_hidden_params", None) or {}
+    return Answer(
+        text=text,
+        usage=_usage(raw_usage),
+        raw_usage=raw_usage,
+        cost_usd=hidden.get("response_cost"),
+    )
+
+
+async def streamed_answer(stream: RawStream, sink: TextSink) -> Answer:
+    """Hand the pieces over as they come, then check the whole. Closes the stream in any case.
+
+    Raises:
+        Unusable: as `whole_answer`; "truncated" also for a stream that ended without the provider's own end mark.
+        SinkFailed: `sink` raised.
+    """
+    pieces: list[str] = []
+    size = 0
+    try:
+        async for chunk in stream:
+            piece = _piece(chunk)
+            if not piece:
+                continue
+            pieces.append(piece)
+            size += len(piece)
+            if size > MAX_REPLY_CHARS:
+                break
+            try:
+                sink.feed(piece)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is the sink's
+                raise SinkFailed(error) from None
+    finally:
+        await stream.aclose()
+    finish = stream.received_finish_reason or stream.intermittent_finish_reason
+    raw_usage = next((u for c in reversed(stream.chunks) if (u := getattr(c, "usage", None))), None)
+    if finish is None and raw_usage is None and size <= MAX_REPLY_CHARS:
+        if pieces:
+            raise Unusable("truncated", "the stream broke off")
+        raise Unusable("protocol", "the stream was empty")
+    text = "".join(pieces)
+    _check(finish, text)
+    return Answer(text=text, usage=_usage(raw_usage), raw_usage=raw_usage)
+
+
+def _piece(chunk: object) -> str | None:
+    choices = getattr(chunk, "choices", None)
+    return choices[0].delta.content if choices else None
+
+
+def _check(finish: str | None, text: str) -> None:
+    if len(text) > MAX_REPLY_CHARS:
+        raise Unusable("protocol", f"a reply of more than {MAX_REPLY_CHARS:,} characters")
+    if finish == "content_filter":
+        raise Unusable("content_filter")
+    if finish == "length":
+        raise Unusable("truncated", "it reached the output limit; raise max_output_tokens")
+    if not text.strip():
+        raise Unusable("empty")
+
+
+def _usage(raw: object) -> Usage | None:
+    """LiteLLM writes zeros where the provider wrote nothing."""
+    input_tokens: int = getattr(raw, "prompt_tokens", None) or 0
+    output_tokens: int = getattr(raw, "completion_tokens", None) or 0
+    if not input_tokens and not output_tokens:
+        return None
+    details = getattr(raw, "prompt_tokens_details", None)
+    cached_tokens: int = getattr(details, "cached_tokens", None) or 0
+    return Usage(
+        input_tokens=input_tokens, output_tokens=output_tokens, cached_tokens=cached_tokens
+    )

@@ -1,0 +1,370 @@
+"""Progress as lines: one fact a line for people and logs, one JSON object a line for programs.
+
+Rule: a line never starts with foreign text. Everything is prefixed and cleaned, so no model can forge a line of ours,
+a command of a CI runner, or what a terminal obeys.
+"""
+
+import json
+import math
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import TextIO, cast
+
+from swarmcli.core.events import (
+    AgentCancelled,
+    AgentCompleted,
+    AgentFailed,
+    AgentSkipped,
+    AgentStarted,
+    AgentUpdated,
+    BudgetWarning,
+    CallCompleted,
+    CallRetry,
+    CallStarted,
+    ConflictFound,
+    LimitChanged,
+    LimitWaiting,
+    MergeCompleted,
+    MergeStarted,
+    ModeChosen,
+    PlanReady,
+    PlanStarted,
+    PlanTask,
+    RunCompleted,
+    RunEnd,
+    RunFailed,
+    RunInterrupted,
+    RunStarted,
+    Stamped,
+    Warned,
+    to_record,
+)
+from swarmcli.ui.cells import Span, clock, count, dollars, duration
+from swarmcli.ui.clean import one_line
+from swarmcli.ui.state import ENDED, Spend, State, Step, fault_text, retry_word
+from swarmcli.ui.terminal import paint
+from swarmcli.ui.ticker import Ticker
+from swarmcli.ui.view import RunView
+from swarmcli.ui.writer import LineWriter
+
+FEW_AGENTS = 20
+"""Up to so many agents, each one's start and end is a line; so many failures and retries are told one by one."""
+BEAT_S, SLOW_BEAT_S, FIRST_MINUTE_S = 10.0, 30.0, 60.0
+MAX_TEXT = 500
+CLOSE_TIMEOUT_S = 2.0
+
+_END_WORDS = {
+    "ok": ("done", "ok"),
+    "partial": ("PARTIAL", "warn"),
+    "budget": ("BUDGET", "warn"),
+    "timeout": ("TIMEOUT", "fail"),
+    "interrupted": ("STOPPED", "stopped"),
+    "failed": ("FAILED", "fail"),
+}
+
+
+class PlainLines:
+    """Plain lines for a log, a pipe or a dumb terminal: steps, failures, retries, and a heartbeat.
+
+    Args:
+        stream: stderr.
+        verbose: a line for each agent's start and end, however many there are.
+        color: with SGR codes.
+        github: the log is read by a GitHub runner.
+        clock: monotonic seconds, for the heartbeat.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO,
+        *,
+        verbose: bool = False,
+        color: bool = False,
+        github: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.view = RunView()
+        self._verbose = verbose
+        self._color = color
+        self._github = github
+        self._writer = LineWriter(stream)
+        self._ticker = Ticker(self.tick, 1.0, clock)
+        self._next_beat = BEAT_S
+        self._t = 0.0
+        self._told: dict[str, int] = {}
+        self._retried: set[str] = set()
+        self._limited: set[str] = set()
+
+    def start(self) -> None:
+        """Begin the heartbeat, on the running event loop."""
+        self._ticker.start()
+
+    def feed(self, stamped: Stamped) -> None:
+        self._ticker.sync(stamped.t)
+        self.view.feed(stamped)
+        self._t = max(self._t, stamped.t)
+        match stamped.event:
+            case RunStarted() | ModeChosen() | RunCompleted() | RunFailed() | RunInterrupted():
+                self._on_run(stamped.event)
+            case PlanStarted() | PlanReady() | MergeStarted() | MergeCompleted():
+                self._on_phase(stamped.event)
+            case (
+                AgentStarted()
+                | AgentCompleted()
+                | AgentFailed()
+                | AgentSkipped()
+                | AgentCancelled()
+            ):
+                self._on_agent(stamped.event)
+            case CallRetry() | LimitWaiting() | LimitChanged() | BudgetWarning():
+                self._on_limit(stamped.event)
+            case ConflictFound() | Warned():
+                self._on_notice(stamped.event)
+            case PlanTask() | AgentUpdated() | CallStarted() | CallCompleted():
+                pass
+
+    def tick(self, now_t: float) -> None:
+        """Print the heartbeat when it is due: every 10 s in the first minute, then every 30 s."""
+        if now_t < self._next_beat or self.view.end is not None or not self.view.run:
+            return
+        every = BEAT_S if now_t < FIRST_MINUTE_S else SLOW_BEAT_S
+        self._next_beat = (now_t // every + 1) * every
+        self._t = max(self._t, now_t)
+        view = self.view
+        money, eta = view.money(), view.eta_s(now_t)
+        facts = (
+            f"{view.ended}/{view.total}"
+            if view.total
+            else "planning"
+            if view.planning
+            else "starting",
+            f"{view.running} running",
+            f"{view.waiting} waiting",
+            f"{view.counts[State.FAILED]} failed",
+            f"{view.retries} retries" if view.retries else "",
+            money,
+            f"eta ~{duration(max(5, round(eta / 5) * 5))}" if eta is not None else "",
+        )
+        self._line("progress", _join(*facts))
+
+    def log(self, text: str, *, label: str = "note") -> None:
+        """Print a line of the program itself."""
+        self._line(label, one_line(text))
+
+    def close(self) -> None:
+        """Write what is left, for at most two seconds: nobody may be reading."""
+        self._ticker.stop()
+        self._writer.close(CLOSE_TIMEOUT_S)
+
+    # One method for each kind of fact.
+
+    def _on_run(self, event: RunStarted | ModeChosen | RunEnd) -> None:
+        view = self.view
+        match event:
+            case RunStarted():
+                models = ", ".join(map(one_line, view.models)) or "no model"
+                why = f" ({one_line(event.model_reason)})" if event.model_reason else ""
+                cap = "" if event.max_cost_usd is None else f"max {dollars(event.max_cost_usd)}"
+                again = "resumed" if event.resumed else ""
+                self._line(f"run {view.short_run}", _join(view.recipe, again, models + why, cap))
+            case ModeChosen():
+                self._line("mode", _join(view.mode, one_line(event.reason)))
+            case RunEnd():
+                word, style = _END_WORDS.get(event.status, (one_line(event.status), ""))
+                error = event.error
+                fault = "" if error is None else fault_text(error.kind, error.message)
+                facts = _join(duration(self._t), self._agents(), self._spent(), fault)
+                self._line(f"run {view.short_run}", facts, word, style)
+
+    def _on_phase(self, event: PlanStarted | PlanReady | MergeStarted | MergeCompleted) -> None:
+        view = self.view
+        match event:
+            case PlanStarted():
+                repair = f"repair: {one_line(event.repair)}" if event.repair else ""
+                self._line("plan", _join(one_line(event.model), repair), "start")
+            case PlanReady():
+                agents = f"{view.total} agents"
+                if view.plan.seconds is None:
+                    self._line("plan", agents)
+                else:
+                    facts = (f"{view.plan.seconds:.1f}s", agents, _cost(view.plan.spend))
+                    self._line("plan", _join(*facts), "done", "ok")
+            case MergeStarted():
+                self._line("merge", view.merge.note, "start")
+            case MergeCompleted():
+                facts = _join(f"{view.merge.seconds or 0.0:.1f}s", _cost(view.merge.spend))
+                self._line("merge", facts, "done", "ok")
+
+    def _on_agent(
+        self,
+        event: AgentStarted | AgentCompleted | AgentFailed | AgentSkipped | AgentCancelled,
+    ) -> None:
+        agent = self.view.agents[event.agent]
+        each = self._verbose or self.view.total <= FEW_AGENTS
+        seconds = f"{agent.seconds:.1f}s" if agent.seconds else ""
+        match event:
+            case AgentStarted():
+                fact, told = ("start", "", one_line(agent.model)), each
+            case AgentCompleted():
+                kept = "cached" if event.cached else "done before" if event.reused else ""
+                text = _join(seconds, kept, agent.outcome, _cost(agent.spend))
+                fact, told = ("done", "ok", text), each
+            case AgentFailed():
+                fact = ("FAIL", "fail", _join(seconds, agent.outcome))
+                told = self._may_tell("failures", each)
+            case AgentSkipped():
+                fact = ("skipped", "dim", agent.outcome)
+                told = self._may_tell("skipped agents", each)
+            case AgentCancelled():
+                fact = ("cancelled", "stopped", _join(seconds, agent.outcome))
+                told = self._may_tell("cancelled agents", each)
+        if told:
+            word, style, text = fact
+            self._line(agent.id, text, word, style)
+        if agent.state in ENDED:
+            self._tell_steps([step for step, _ in agent.homes], each)
+
+    def _tell_steps(self, steps: list[Step], each: bool) -> None:
+        """Say that a step has ended, unless its only agent just said so itself."""
+        for step in steps:
+            size = len(step.agents)
+            if step.ended < size or self.view.planning or (each and size == 1):
+                continue
+            if not any(step is shown for shown in self.view.steps()):
+                continue
+            done = size - step.counts[State.FAILED] - step.counts[State.SKIPPED]
+            done -= step.counts[State.CANCELLED]
+            failed = step.counts[State.FAILED]
+            facts = (f"{done}/{size}", f"{failed} failed" if failed else "", _cost(step.spend))
+            self._line(step.name, _join(*facts), "done", "warn" if failed else "ok")
+
+    def _on_limit(self, event: CallRetry | LimitWaiting | LimitChanged | BudgetWarning) -> None:
+        match event:
+            case CallRetry():
+                who = event.agent or ("plan" if event.purpose == "planner" else "merge")
+                if (who in self._retried and not self._verbose) or not self._may_tell(
+                    "retries", self._verbose
+                ):
+                    return
+                self._retried.add(who)
+                wait = f"waits {event.delay_s:.0f}s ({event.attempt + 1}/{event.max})"
+                self._line(one_line(who), f"{retry_word(event.kind)}, {wait}", "retry", "wait")
+            case LimitWaiting():
+                if event.waiting and event.bucket not in self._limited:
+                    self._limited.add(event.bucket)
+                    held = f"{event.waiting} calls wait"
+                    self._line("limit", _join(one_line(event.bucket), held, one_line(event.reason)))
+            case LimitChanged():
+                if self._verbose:
+                    now = f"{event.parallel} at once"
+                    self._line("limit", _join(one_line(event.bucket), now, one_line(event.reason)))
+            case BudgetWarning():
+                self._line("budget", one_line(event.message), style="warn")
+
+    def _on_notice(self, event: ConflictFound | Warned) -> None:
+        if isinstance(event, Warned):
+            self._line("warning", one_line(event.message), style="warn")
+        elif self._may_tell("conflicts", self._verbose):
+            values = json.dumps(event.values, ensure_ascii=False)
+            self._line("conflict", _join(one_line(event.key), one_line(values)), style="warn")
+
+    # Words.
+
+    def _may_tell(self, what: str, each: bool) -> bool:
+        """Whether this is one of the first facts of its kind; says once that further ones are only counted."""
+        told = self._told[what] = self._told.get(what, 0) + 1
+        if told == FEW_AGENTS + 1 and not each:
+            self._line("note", f"more {what} are counted, not listed; -v lists them all")
+        return each or told <= FEW_AGENTS
+
+    def _agents(self) -> str:
+        counts = self.view.counts
+        words = (
+            (State.FAILED, "failed"),
+            (State.SKIPPED, "skipped"),
+            (State.CANCELLED, "cancelled"),
+            (State.CACHED, "cached"),
+            (State.REUSED, "done before"),
+        )
+        parts = ", ".join(f"{counts[state]} {word}" for state, word in words if counts[state])
+        total = self.view.total
+        noun = "agent" if total == 1 else "agents"
+        return f"{total} {noun} ({parts})" if parts else f"{total} {noun}"
+
+    def _spent(self) -> str:
+        tokens = self.view.spend.tokens
+        return _join(f"{count(tokens)} tok" if tokens else "", self.view.money())
+
+    def _line(self, who: str, text: str, word: str = "", style: str = "") -> None:
+        text = text[: MAX_TEXT - 1] + "…" if len(text) > MAX_TEXT else text
+        row = [Span(f"[{clock(self._t)}] ", "dim"), Span(f"{who:<11}"), Span(" ")]
+        if word:
+            row.append(Span(f"{word:<6}", style))
+        row.append(Span(f"{' ' if word else ''}{text}", style if not word else ""))
+        line = paint(row, color=self._color)
+        self._writer.write(guard(line) if self._github else line.rstrip())
+
+
+def _join(*facts: str) -> str:
+    return "  ".join(fact for fact in facts if fact)
+
+
+def _cost(spend: Spend) -> str:
+    known = dollars(spend.cost_usd, 4) if spend.cost_usd else ""
+    money = "$?" if spend.unpriced else known
+    return _join(f"{count(spend.tokens)} tok" if spend.tokens else "", money)
+
+
+def guard(text: str) -> str:
+    """The line without what a GitHub runner takes for a command: `##[` anywhere, `::` at its start."""
+    text = text.replace("##[", "## [")
+    return f": :{text.lstrip()[2:]}" if text.lstrip().startswith("::") else text.rstrip()
+
+
+class JsonLines:
+    """Every event as one JSON object a line, for `--format stream-json` and `--events FILE`.
+
+    The lines are plain UTF-8 in which everything that could act on a terminal is escaped.
+
+    Args:
+        stream: stdout or a file.
+        on_error: called once when the reader has gone or the disk is full; later events are dropped.
+    """
+
+    def __init__(self, stream: TextIO, on_error: Callable[[OSError], None] | None = None) -> None:
+        self._writer = LineWriter(stream, on_error, encoding="utf-8")
+
+    @property
+    def error(self) -> OSError | None:
+        """Why nothing is written any more."""
+        return self._writer.error
+
+    def feed(self, stamped: Stamped) -> None:
+        self._writer.write(json_line(to_record(stamped)))
+
+    def close(self) -> None:
+        """Write what is left, for as long as somebody reads."""
+        self._writer.close()
+
+
+_UNSAFE = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+
+
+def json_line(record: Mapping[str, object]) -> str:
+    """The record as JSON on one line; numbers that JSON has no word for are null."""
+    try:
+        text = json.dumps(record, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(record), ensure_ascii=False, allow_nan=False)
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in cast("Mapping[object, object]", value).items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in cast("list[object]", value)]
+    return value

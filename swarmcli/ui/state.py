@@ -1,0 +1,577 @@
+"""A run as a screen needs it: events folded into agents, steps and counters. Pure.
+
+Rule: `feed` does a bounded amount of work per event and keeps every sum up to date, so that drawing never has to
+walk over all agents. It takes events of any order and any subset: a display must not be what breaks a run.
+"""
+
+from bisect import insort
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from swarmcli.core.events import (
+    AgentCancelled,
+    AgentCompleted,
+    AgentFailed,
+    AgentSkipped,
+    AgentStarted,
+    AgentUpdated,
+    BudgetWarning,
+    CallCompleted,
+    CallRetry,
+    CallStarted,
+    ConflictFound,
+    LimitChanged,
+    LimitWaiting,
+    MergeCompleted,
+    MergeStarted,
+    ModeChosen,
+    PlanReady,
+    PlanStarted,
+    PlanTask,
+    RunCompleted,
+    RunEnd,
+    RunFailed,
+    RunInterrupted,
+    RunStarted,
+    Stamped,
+    Usage,
+    Warned,
+)
+from swarmcli.ui.clean import one_line
+
+MAX_SINGLE_STEPS = 6
+"""A fixed graph with more single tasks than this shows them under one head, as a planner's plan does."""
+NOTE_HOLD_S = 0.5
+"""A note stays at least this long, so that it can be read."""
+ETA_WINDOW_S = 30.0
+MIN_ENDS = 10
+
+LOCAL_PREFIXES = ("embedded/", "ollama/", "ollama_chat/", "lm_studio/", "llamafile/")
+"""Models that run on the user's own machine: they cost no money, so an absent price is not an unknown one."""
+
+
+class State(StrEnum):
+    """Where an agent stands. The values are the letters of `Step.cells`."""
+
+    QUEUED = "q"
+    STARTED = "s"
+    """It has begun, and its first call has not left yet."""
+    RUNNING = "r"
+    RETRYING = "w"
+    DONE = "d"
+    CACHED = "c"
+    REUSED = "u"
+    FAILED = "f"
+    SKIPPED = "k"
+    CANCELLED = "x"
+
+
+LIVE = frozenset({State.STARTED, State.RUNNING, State.RETRYING})
+ENDED = frozenset(State) - LIVE - {State.QUEUED}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """A call that failed and waits for its next attempt."""
+
+    why: str
+    until_t: float
+    next_attempt: int
+    max: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Spend:
+    """Tokens and money of one agent, step or run."""
+
+    tokens: int = 0
+    cost_usd: float = 0.0
+    unpriced: int = 0
+    """Completed calls whose price nobody knows."""
+
+    def add(self, tokens: int, cost_usd: float, unpriced: int) -> None:
+        self.tokens += tokens
+        self.cost_usd += cost_usd
+        self.unpriced += unpriced
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Agent:
+    """One agent as its row shows it. All texts are cleaned and one line."""
+
+    id: str
+    group: str
+    state: State = State.QUEUED
+    model: str = ""
+    prompt: str = ""
+    note: str = ""
+    note_t: float = -NOTE_HOLD_S
+    next_note: str | None = None
+    """Came while `note` was still being read."""
+    outcome: str = ""
+    """Why it failed, was skipped or cancelled; or what a finished one says of its answer, when that is not ok."""
+    kind: str = ""
+    """The failure's kind."""
+    retry: Retry | None = None
+    since_t: float = 0.0
+    seconds: float = 0.0
+    """Busy time, once it has ended."""
+    spend: Spend = field(default_factory=Spend)
+    called: bool = False
+    homes: "list[tuple[Step, int]]" = field(default_factory=list["tuple[Step, int]"])
+    """Every step that counts it, with its place there."""
+
+    def note_at(self, now_t: float) -> str:
+        """The note to show now."""
+        if self.next_note is not None and now_t >= self.note_t + NOTE_HOLD_S:
+            return self.next_note
+        return self.note
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Step:
+    """The agents under one head: a fan-out, a single task, or all tasks of a plan."""
+
+    name: str
+    single: bool = False
+    """It stands for one task that is also in the pool of single tasks."""
+    agents: list[Agent] = field(default_factory=list[Agent])
+    cells: bytearray = field(default_factory=bytearray)
+    """The state of each agent, one letter each, in the order of `agents`."""
+    counts: Counter[State] = field(default_factory=Counter[State])
+    live: dict[str, Agent] = field(default_factory=dict[str, Agent])
+    """Started and not ended, oldest first."""
+    retrying: dict[str, Agent] = field(default_factory=dict[str, Agent])
+    failed: list[Agent] = field(default_factory=list[Agent])
+    busy_s: list[float] = field(default_factory=list[float])
+    """Sorted busy times of the agents that called and ended."""
+    first_t: float | None = None
+    last_t: float = 0.0
+    spend: Spend = field(default_factory=Spend)
+
+    @property
+    def ended(self) -> int:
+        """How many of its agents have ended."""
+        return len(self.agents) - self.counts[State.QUEUED] - len(self.live)
+
+    @property
+    def median_s(self) -> float | None:
+        """Median busy time, once five agents have shown it."""
+        return self.busy_s[len(self.busy_s) // 2] if len(self.busy_s) >= 5 else None
+
+
+@dataclass(slots=True, kw_only=True)
+class Phase:
+    """Planning or merging: work of the run itself."""
+
+    name: str
+    note: str = ""
+    started_t: float | None = None
+    seconds: float | None = None
+    """None while it runs."""
+    retry: Retry | None = None
+    spend: Spend = field(default_factory=Spend)
+
+
+class RunState:
+    """The fold: give it every event through `feed`, read the attributes."""
+
+    def __init__(self) -> None:
+        self.run = ""
+        self.recipe = ""
+        self.mode = ""
+        self.models: tuple[str, ...] = ()
+        self.max_cost_usd: float | None = None
+        self.resumed = False
+        self.agents: dict[str, Agent] = {}
+        self.counts: Counter[State] = Counter()
+        self.spend = Spend()
+        self.retries = 0
+        self.conflicts = 0
+        self.limits: dict[str, tuple[int, str]] = {}
+        """Bucket -> how many calls wait, and why; only buckets in which some do."""
+        self.plan = Phase(name="plan")
+        self.merge = Phase(name="merge")
+        self.planned = False
+        """A planner made the tasks, so they are peers and not steps that somebody named."""
+        self.end: RunEnd | None = None
+        self.version = 0
+        """Changes with every event that changes what is shown."""
+        self._order: list[Step] = []
+        self._steps: dict[str, Step] = {}
+        self._pool = Step(name="agents")
+        self._depended: set[str] = set()
+        self._leaves: int | None = None
+        """What `answers` found; None when the graph has changed since."""
+        self._first_t: float | None = None
+        self._ends: deque[float] = deque()
+        """When agents ended that had worked: the latest few, and all of the latest time."""
+        self._forgot_ends = False
+
+    def feed(self, stamped: Stamped) -> None:
+        """Fold one event."""
+        event, t = stamped.event, stamped.t
+        self.run = stamped.run or self.run
+        self.version += 1
+        match event:
+            case CallStarted() | CallCompleted() | CallRetry():
+                self._on_call(event, t)
+            case AgentStarted() | AgentUpdated():
+                self._on_progress(event, t)
+            case AgentCompleted() | AgentFailed() | AgentSkipped() | AgentCancelled():
+                self._on_end(event, t)
+            case PlanStarted() | PlanTask() | PlanReady():
+                self._on_plan(event, t)
+            case MergeStarted() | MergeCompleted():
+                self._on_merge(event, t)
+            case RunStarted() | ModeChosen() | RunCompleted() | RunFailed() | RunInterrupted():
+                self._on_run(event)
+            case LimitWaiting() | LimitChanged() | BudgetWarning() | ConflictFound() | Warned():
+                self._on_notice(event)
+
+    # What the layout reads.
+
+    @property
+    def total(self) -> int:
+        """How many agents are known."""
+        return len(self.agents)
+
+    @property
+    def ended(self) -> int:
+        """How many agents have ended, well or not."""
+        counts = self.counts
+        return self.total - sum(counts[s] for s in LIVE) - counts[State.QUEUED]
+
+    @property
+    def waiting(self) -> int:
+        """Agents that wait for a retry, or for a slot while a limit holds calls back."""
+        held = self.counts[State.STARTED] if self.limits else 0
+        return self.counts[State.RETRYING] + held
+
+    @property
+    def running(self) -> int:
+        """Agents at work."""
+        return sum(self.counts[s] for s in LIVE) - self.waiting
+
+    @property
+    def free(self) -> bool:
+        """Every model runs on the user's own machine."""
+        return bool(self.models) and all(m.startswith(LOCAL_PREFIXES) for m in self.models)
+
+    @property
+    def planning(self) -> bool:
+        """The planner is still answering, so more agents may come."""
+        return self.plan.started_t is not None and self.plan.seconds is None
+
+    @property
+    def short_run(self) -> str:
+        """The part of the run id that people type."""
+        return self.run.rpartition("-")[2][:12]
+
+    def steps(self) -> Iterator[Step]:
+        """The steps in the order in which they became known."""
+        pooled = self.planned or len(self._pool.agents) > MAX_SINGLE_STEPS
+        for step in self._order:
+            if pooled if step is self._pool else not (pooled and step.single):
+                yield step
+
+    def answers(self) -> int:
+        """How many agents nobody depends on: the ones whose answers are merged."""
+        if self._leaves is None:
+            depended = self._depended
+            names = ((agent.id, agent.group) for agent in self.agents.values())
+            self._leaves = sum(1 for pair in names if depended.isdisjoint(pair))
+        return self._leaves
+
+    def eta_s(self, now_t: float) -> float | None:
+        """Seconds until the known agents have ended, from the latest throughput; None while that says little."""
+        left = self.total - self.ended
+        if len(self._ends) < 5 or not left or self._first_t is None or self.planning:
+            return None
+        start, done = self._first_t, len(self._ends)
+        if self._forgot_ends:
+            start, done = self._ends[0], done - 1
+        last = self._ends[-1]
+        return max(0.0, last + left * (last - start) / done - now_t) if last > start else None
+
+    # Folding.
+
+    def _on_run(self, event: RunStarted | ModeChosen | RunEnd) -> None:
+        match event:
+            case RunStarted():
+                self.recipe = one_line(event.recipe)
+                self.models = tuple(dict.fromkeys(event.models.values()))
+                self.max_cost_usd = event.max_cost_usd
+                self.resumed = event.resumed
+            case ModeChosen():
+                self.mode = one_line(event.mode)
+            case RunEnd():
+                self.end = event
+
+    def _on_plan(self, event: PlanStarted | PlanTask | PlanReady, t: float) -> None:
+        match event:
+            case PlanStarted():
+                self.planned = True
+                self.plan.seconds = None
+                if self.plan.started_t is None:
+                    self.plan.started_t = t
+                self.plan.note = f"repair: {one_line(event.repair)}" if event.repair else ""
+            case PlanTask():
+                agent = self._agent(event.agent, event.group)
+                agent.prompt = _first_line(event.prompt)
+                agent.model = one_line(event.model or "")
+                if agent.state in ENDED:
+                    agent.outcome = ""
+                    self._move(agent, State.QUEUED, t)
+                self._depended.update(event.depends_on)
+                self._leaves = None
+            case PlanReady():
+                self.planned = self.planned or event.plan is not None
+                if self.plan.started_t is not None:
+                    self.plan.seconds = event.seconds or t - self.plan.started_t
+                    self.plan.note, self.plan.retry = "", None
+                for twin, original in event.folded.items():
+                    agent = self.agents.get(twin)
+                    if agent is not None and agent.state is State.QUEUED:
+                        agent.outcome = f"same as {one_line(original)}"
+                        self._move(agent, State.CACHED, t)
+
+    def _on_merge(self, event: MergeStarted | MergeCompleted, t: float) -> None:
+        merge = self.merge
+        if merge.started_t is None:
+            merge.started_t = t
+        merge.retry = None
+        if isinstance(event, MergeStarted):
+            merge.seconds = None
+            merge.note = f"{one_line(event.strategy)}  {event.agents} answers"
+        else:
+            merge.seconds = event.seconds or t - merge.started_t
+            merge.note = one_line(event.strategy)
+            if event.cost_usd and not merge.spend.cost_usd:
+                self._charge(None, merge.spend, 0, event.cost_usd, 0)
+
+    def _on_notice(
+        self, event: LimitWaiting | LimitChanged | BudgetWarning | ConflictFound | Warned
+    ) -> None:
+        match event:
+            case LimitWaiting():
+                if event.waiting > 0:
+                    self.limits[one_line(event.bucket)] = (event.waiting, one_line(event.reason))
+                else:
+                    self.limits.pop(one_line(event.bucket), None)
+            case ConflictFound():
+                self.conflicts += 1
+            case LimitChanged() | BudgetWarning() | Warned():
+                pass
+
+    def _on_progress(self, event: AgentStarted | AgentUpdated, t: float) -> None:
+        agent = self._agent(event.agent)
+        if isinstance(event, AgentStarted):
+            agent.model = one_line(event.model) or agent.model
+            if not agent.prompt or "{{" in agent.prompt:
+                agent.prompt = _first_line(event.prompt) or agent.prompt
+            self._move(agent, State.STARTED, t)
+        elif agent.state not in ENDED:
+            if agent.state in {State.QUEUED, State.STARTED}:
+                self._move(agent, State.RUNNING, t)
+            _take_note(agent, one_line(event.note[:400]), t)
+
+    def _on_call(self, event: CallStarted | CallCompleted | CallRetry, t: float) -> None:
+        agent = None if event.agent is None else self._agent(event.agent)
+        phase = self.plan if event.purpose == "planner" else self.merge
+        match event:
+            case CallStarted() if agent is not None:
+                if agent.state not in ENDED:
+                    self._move(agent, State.RUNNING, t)
+            case CallStarted():
+                phase.retry = None
+            case CallCompleted():
+                local = event.model.startswith(LOCAL_PREFIXES)
+                paid = not event.cached and not local
+                tokens = 0 if event.cached else _total(event.tokens)
+                cost = event.cost_usd or 0.0
+                unpriced = int(paid and event.cost_usd is None)
+                if agent is not None:
+                    agent.called = agent.called or not event.cached
+                self._charge(agent, phase.spend, tokens, cost, unpriced)
+            case CallRetry():
+                self.retries += 1
+                retry = Retry(
+                    why=retry_word(event.kind),
+                    until_t=t + event.delay_s,
+                    next_attempt=event.attempt + 1,
+                    max=event.max,
+                )
+                if agent is None:
+                    phase.retry = retry
+                elif agent.state not in ENDED:
+                    agent.retry = retry
+                    self._move(agent, State.RETRYING, t)
+
+    def _on_end(
+        self, event: AgentCompleted | AgentFailed | AgentSkipped | AgentCancelled, t: float
+    ) -> None:
+        agent = self._agent(event.agent)
+        match event:
+            case AgentCompleted():
+                agent.model = one_line(event.model) or agent.model
+                agent.seconds = event.seconds
+                agent.outcome = "" if event.status == "ok" else one_line(event.status)
+                self._settle(agent, event)
+                fresh = State.CACHED if event.cached else State.DONE
+                self._move(agent, State.REUSED if event.reused else fresh, t)
+            case AgentFailed():
+                agent.model = one_line(event.model) or agent.model
+                agent.seconds = event.seconds
+                agent.kind = event.error.kind
+                agent.outcome = fault_text(event.error.kind, event.error.message)
+                self._move(agent, State.FAILED, t)
+            case AgentSkipped():
+                agent.outcome = one_line(event.because[:400])
+                self._move(agent, State.SKIPPED, t)
+            case AgentCancelled():
+                agent.outcome = one_line(event.because[:400])
+                agent.seconds = t - agent.since_t
+                self._move(agent, State.CANCELLED, t)
+
+    def _settle(self, agent: Agent, event: AgentCompleted) -> None:
+        """Take tokens and money from the agent itself where no call of it was seen."""
+        if agent.called or event.cached or event.reused:
+            return
+        unknown = event.cost_usd is None and not event.model.startswith(LOCAL_PREFIXES)
+        agent.called = True
+        unpriced = int(unknown and not agent.spend.unpriced)
+        self._charge(agent, agent.spend, _total(event.tokens), event.cost_usd or 0.0, unpriced)
+
+    def _charge(
+        self, agent: Agent | None, phase: Spend, tokens: int, cost_usd: float, unpriced: int
+    ) -> None:
+        self.spend.add(tokens, cost_usd, unpriced)
+        if agent is None:
+            phase.add(tokens, cost_usd, unpriced)
+            return
+        agent.spend.add(tokens, cost_usd, unpriced)
+        for step, _ in agent.homes:
+            step.spend.add(tokens, cost_usd, unpriced)
+
+    def _agent(self, name: str, group: str | None = None) -> Agent:
+        """The agent of that id; an unheard-of one joins the step that its id names."""
+        agent = self.agents.get(name)
+        if agent is not None:
+            return agent
+        group = group if group is not None else name.partition("[")[0] or name
+        agent = Agent(id=one_line(name), group=group)
+        self.agents[name] = agent
+        self._leaves = None
+        self.counts[State.QUEUED] += 1
+        for step in self._homes(name, group):
+            agent.homes.append((step, len(step.agents)))
+            step.agents.append(agent)
+            step.cells.append(ord(State.QUEUED))
+            step.counts[State.QUEUED] += 1
+        return agent
+
+    def _homes(self, name: str, group: str) -> list[Step]:
+        if name != group:
+            step = self._steps.get(group)
+            if step is None:
+                step = self._steps[group] = Step(name=one_line(group))
+                self._order.append(step)
+            return [step]
+        pool = self._pool
+        if not pool.agents:
+            self._order.append(pool)
+        if len(pool.agents) >= MAX_SINGLE_STEPS:
+            return [pool]
+        single = Step(name=one_line(group), single=True)
+        self._order.append(single)
+        return [pool, single]
+
+    def _move(self, agent: Agent, new: State, t: float) -> None:
+        old = agent.state
+        if new is not State.RETRYING:
+            agent.retry = None
+        if old not in LIVE and new in LIVE:
+            agent.since_t = t
+            self._first_t = t if self._first_t is None else self._first_t
+        agent.state = new
+        self.counts[old] -= 1
+        self.counts[new] += 1
+        for step, place in agent.homes:
+            step.cells[place] = ord(new)
+            step.counts[old] -= 1
+            step.counts[new] += 1
+            if old is State.FAILED:
+                step.failed.remove(agent)
+            _file(step, agent, t)
+        if new in {State.DONE, State.FAILED} and old not in ENDED:
+            self._ends.append(t)
+            while len(self._ends) > MIN_ENDS and self._ends[0] < t - self._window_s():
+                self._ends.popleft()
+                self._forgot_ends = True
+
+    def _window_s(self) -> float:
+        """Two agents' time, or 30 s: a shorter window would see one wave of agents end and nothing else."""
+        slowest = max((step.median_s or 0.0 for step in self._order), default=0.0)
+        return max(ETA_WINDOW_S, 2 * slowest)
+
+
+_RETRY_WORDS = {"rate_limit": "429", "server": "server error"}
+
+
+def retry_word(kind: str) -> str:
+    """What a row calls a failure that will be tried again."""
+    return _RETRY_WORDS.get(kind) or one_line(kind)
+
+
+def _file(step: Step, agent: Agent, t: float) -> None:
+    """Put the agent, whose state is new, into the step's lists."""
+    key, state = agent.id, agent.state
+    if state in LIVE:
+        step.live[key] = agent
+        step.first_t = t if step.first_t is None else step.first_t
+    elif step.live.pop(key, None) is not None or state in ENDED:
+        step.last_t = max(step.last_t, t)
+    if state is State.RETRYING:
+        step.retrying[key] = agent
+    else:
+        step.retrying.pop(key, None)
+    if state is State.FAILED:
+        step.failed.append(agent)
+    if state in {State.DONE, State.FAILED} and agent.seconds > 0:
+        insort(step.busy_s, agent.seconds)
+
+
+def _take_note(agent: Agent, note: str, t: float) -> None:
+    if agent.next_note is not None and t >= agent.note_t + NOTE_HOLD_S:
+        agent.note, agent.note_t, agent.next_note = (
+            agent.next_note,
+            agent.note_t + NOTE_HOLD_S,
+            None,
+        )
+    if t >= agent.note_t + NOTE_HOLD_S:
+        agent.note, agent.note_t = note, t
+    else:
+        agent.next_note = note
+
+
+def _first_line(prompt: str) -> str:
+    """What a prompt begins with; data blocks are no part of what was asked."""
+    for line in prompt[:400].splitlines():
+        if not line.startswith("<data-") and (cleaned := one_line(line)):
+            return cleaned[:200]
+    return ""
+
+
+def fault_text(kind: str, message: str) -> str:
+    """`schema: missing 'severity'`: a failure on one line."""
+    kind, message = one_line(kind), one_line(message[:600])
+    if not message or message.casefold().startswith(kind.casefold()):
+        return message or kind
+    return f"{kind}: {message}"
+
+
+def _total(usage: Usage | None) -> int:
+    return 0 if usage is None else usage.input_tokens + usage.output_tokens

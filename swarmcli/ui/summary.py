@@ -1,0 +1,221 @@
+"""The last lines of a run on stderr: verdict, cost, what failed, where the files are, what to type next.
+
+Rule: at most eight lines; what the user pays for stands on the first, the next command on the last. The numbers are
+those of `--json`; a number that is missing there is taken from the events, or left out.
+"""
+
+import contextlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TextIO, cast
+
+from swarmcli.core.events import RunEnd
+from swarmcli.errors import EXIT_SIGTERM
+from swarmcli.recipe.values import Json
+from swarmcli.ui.cells import Row, Span, count, dollars, duration, fit_row
+from swarmcli.ui.clean import one_line
+from swarmcli.ui.state import State, fault_text
+from swarmcli.ui.terminal import paint
+from swarmcli.ui.view import RunView
+
+MAX_ROWS = 8
+MAX_NOTES = 2
+MAX_ARTIFACTS = 2
+MAX_CHAIN = 6
+
+_VERDICTS = {
+    # status: glyph, ASCII glyph, style, word
+    "ok": ("✓", "+", "ok", ""),
+    "partial": ("!", "!", "warn", "partial"),
+    "budget": ("!", "!", "warn", "stopped by the budget"),
+    "timeout": ("!", "!", "warn", "stopped by the timeout"),
+    "interrupted": ("■", "#", "stopped", "stopped by you"),
+    "failed": ("✗", "x", "fail", "failed"),
+}
+
+
+def summary_rows(
+    end: RunEnd,
+    view: RunView,
+    *,
+    width: int = 100,
+    ascii: bool = False,
+    artifacts: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> list[Row]:
+    """The rows of the summary.
+
+    Args:
+        end: the run's last event.
+        view: everything before it.
+        width: facts are cut there; paths and commands never are.
+        ascii: no other characters of ours.
+        artifacts: files that were written, as the user may type them.
+        notes: what must be said in any case, for example that a tiny model made the answer.
+    """
+    facts = _Facts(end, view)
+    more = "..." if ascii else "…"
+    rows = [facts.verdict(ascii=ascii)]
+    if end.error is not None:
+        fault = fault_text(end.error.kind, end.error.message)
+        rows.append([Span("  "), Span(fault, "fail")])
+    rows += [[Span(f"  {line}", "dim")] for line in (facts.parallelism(),) if line]
+    rows += [[Span(f"  {line}", "fail")] for line in (facts.failures(),) if line]
+    rows += [[Span(f"  {one_line(note)}", "warn")] for note in notes[:MAX_NOTES]]
+    rows = [fit_row(row, width, more) for row in rows]
+    shown = artifacts if len(artifacts) <= MAX_ARTIFACTS else artifacts[: MAX_ARTIFACTS - 1]
+    rows += [[Span("  wrote  ", "dim"), Span(one_line(path))] for path in shown]
+    if hidden := len(artifacts) - len(shown):
+        rows.append([Span(f"  wrote  {hidden} more files", "dim")])
+    rows.append([Span(f"  {facts.next_command()}")])
+    return rows
+
+
+def print_summary(rows: Sequence[Row], stream: TextIO, *, color: bool) -> None:
+    """Write the rows; a reader that has gone is no reason to fail at the very end."""
+    with contextlib.suppress(OSError, ValueError):
+        stream.write("".join(f"{paint(row, color=color)}\n" for row in rows))
+        stream.flush()
+
+
+class _Facts:
+    """The numbers of the run, from its totals where they stand there."""
+
+    def __init__(self, end: RunEnd, view: RunView) -> None:
+        self.end = end
+        self.view = view
+        self.agents = _mapping(end.totals.get("agents"))
+
+    def number(self, key: str, state: State) -> int:
+        value = self.agents.get(key)
+        return int(value) if isinstance(value, int | float) else self.view.counts[state]
+
+    @property
+    def total(self) -> int:
+        value = self.agents.get("total")
+        return int(value) if isinstance(value, int | float) else self.view.total
+
+    @property
+    def failed(self) -> int:
+        return self.number("failed", State.FAILED)
+
+    @property
+    def seconds(self) -> float:
+        value = self.end.totals.get("duration_s")
+        return float(value) if isinstance(value, int | float) else 0.0
+
+    def verdict(self, *, ascii: bool) -> Row:
+        view, status = self.view, self.end.status
+        glyph, plain, style, word = _VERDICTS.get(status, ("?", "?", "warn", one_line(status)))
+        if status == "interrupted":
+            share = 100 * view.ended // max(1, view.total)
+            who = "stopped by a signal" if self.end.exit_code == EXIT_SIGTERM else word
+            word = f"{who} at {share} %"
+        facts = (duration(self.seconds), self._counts(), self._tokens(), self._money())
+        return [
+            Span(f"{plain if ascii else glyph} ", style),
+            Span(f"{view.recipe or 'swarm'} {view.short_run}".rstrip(), "name"),
+            Span(f"  {word}" if word else "", style),
+            Span("".join(f"  {fact}" for fact in facts if fact)),
+        ]
+
+    def _counts(self) -> str:
+        cached = self.number("cached", State.CACHED)
+        done = self.agents.get("done")
+        if isinstance(done, int | float):
+            fresh = max(0, int(done) - cached)
+        else:
+            fresh = self.view.counts[State.DONE] + self.view.counts[State.REUSED]
+        if self.end.status == "interrupted":
+            return f"{fresh + cached} of {self.total} kept"
+        numbers = (
+            (fresh, "done"),
+            (cached, "cached"),
+            (self.failed, "failed"),
+            (self.number("skipped", State.SKIPPED), "skipped"),
+            (self.number("cancelled", State.CANCELLED), "cancelled"),
+        )
+        parts = [f"{number} {word}" for number, word in numbers if number]
+        noun = "agent" if self.total == 1 else "agents"
+        if self.total == fresh or not parts:
+            return f"{self.total} {noun}"
+        return f"{self.total} {noun}: {', '.join(parts)}"
+
+    def _tokens(self) -> str:
+        usage = _mapping(self.end.totals.get("usage"))
+        parts = [usage.get("input_tokens"), usage.get("output_tokens")]
+        known = [int(part) for part in parts if isinstance(part, int | float)]
+        tokens = sum(known) if known else self.view.spend.tokens
+        return f"{count(tokens)} tok" if tokens else ""
+
+    def _money(self) -> str:
+        view = self.view
+        if view.free:
+            return ""
+        spent = view.money().partition("/")[0]
+        if "cost_usd" in self.end.totals:
+            cost = self.end.totals["cost_usd"]
+            spent = "$?" if not isinstance(cost, int | float) else dollars(cost, _digits(cost))
+        return spent if view.max_cost_usd is None else f"{spent} of {dollars(view.max_cost_usd)}"
+
+    def parallelism(self) -> str:
+        """`13.4x: 18m17s of agent time in 1m22s; critical path plan 3s > scan[209] 70s`."""
+        speedup = self.end.totals.get("speedup")
+        if not isinstance(speedup, int | float) or speedup <= 0 or self.total < 2:
+            return ""
+        worked = (State.DONE, State.FAILED, State.CANCELLED)
+        busy = sum(a.seconds for a in self.view.agents.values() if a.state in worked)
+        text = f"{speedup:.1f}x"
+        if busy:
+            text += f": {duration(busy)} of agent time in {duration(busy / speedup)}"
+        chain = _mapping(self.end.totals.get("critical_path")).get("agents")
+        if not isinstance(chain, list) or not chain:
+            return text
+        names = [self._timed(str(name)) for name in chain]
+        if len(names) > MAX_CHAIN:
+            names = [*names[: MAX_CHAIN // 2], "...", *names[-MAX_CHAIN // 2 + 1 :]]
+        return f"{text}; critical path {' > '.join(names)}"
+
+    def _timed(self, name: str) -> str:
+        phase = {"planner": self.view.plan, "writer": self.view.merge}.get(name)
+        agent = self.view.agents.get(name)
+        if agent is not None:
+            return f"{agent.id} {duration(agent.seconds)}"
+        if phase is not None and phase.seconds is not None:
+            return f"{phase.name} {duration(phase.seconds)}"
+        return one_line(name)
+
+    def failures(self) -> str:
+        """`13 failed: 12 schema, 1 timeout (scan[3], ...)`."""
+        if not self.failed:
+            return ""
+        listed = self.end.totals.get("failures")
+        faults = [_mapping(item) for item in listed] if isinstance(listed, list) else []
+        if faults:
+            kinds = Counter(one_line(str(fault.get("kind", "unknown"))) for fault in faults)
+            names = [one_line(str(fault.get("agent", ""))) for fault in faults]
+        else:
+            failed = [a for a in self.view.agents.values() if a.state is State.FAILED]
+            kinds = Counter(agent.kind or "unknown" for agent in failed)
+            names = [agent.id for agent in failed]
+        causes = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common(5))
+        some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        return f"{self.failed} failed: {causes}" + (f"  ({some})" if some else "")
+
+    def next_command(self) -> str:
+        run, status = self.view.short_run, self.end.status
+        missing = self.failed + self.number("skipped", State.SKIPPED)
+        if status == "ok" and not missing:
+            return f"details: swarm show {run}"
+        if status == "budget" and self.view.max_cost_usd:
+            return f"go on: swarm resume {run} --max-cost {2 * self.view.max_cost_usd:g}"
+        what = "try the failed ones again" if status in {"ok", "partial"} else "go on"
+        return f"{what}: swarm resume {run}"
+
+
+def _mapping(value: object) -> Mapping[str, Json]:
+    return cast("Mapping[str, Json]", value) if isinstance(value, Mapping) else {}
+
+
+def _digits(cost: float) -> int:
+    return 2 if cost >= 0.01 or not cost else 4

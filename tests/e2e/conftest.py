@@ -1,0 +1,32 @@
+"""The command and a server for it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.command import Swarm, environment
+from tests.fakes.openai_server import Server, serve
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server that echoes; a test may change its script."""
+    with serve() as running:
+        yield running
+
+
+@pytest.fixture
+def swarm(tmp_path: Path, server: Server) -> Swarm:
+    """The command on a machine whose `openai/` models are the server."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    return Swarm(folder, environment(tmp_path, **server.env))
+
+
+@pytest.fixture
+def keyless(tmp_path: Path) -> Swarm:
+    """The command on a machine without any key or model."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    return Swarm(folder, environment(tmp_path, OLLAMA_HOST="127.0.0.1:9"))

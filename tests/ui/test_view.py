@@ -1,0 +1,501 @@
+"""Which rows a run shows, in windows of every size."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from swarmcli.core.events import (
+    AgentCancelled,
+    AgentCompleted,
+    AgentFailed,
+    AgentSkipped,
+    AgentStarted,
+    AgentUpdated,
+    BudgetWarning,
+    CallCompleted,
+    CallRetry,
+    CallStarted,
+    ConflictFound,
+    Event,
+    Failure,
+    LimitChanged,
+    LimitWaiting,
+    MergeCompleted,
+    MergeStarted,
+    ModeChosen,
+    PlanReady,
+    PlanStarted,
+    PlanTask,
+    RunFailed,
+    RunStarted,
+    Usage,
+    Warned,
+)
+from swarmcli.ui.cells import row_cells, text_of
+from swarmcli.ui.state import State
+from swarmcli.ui.view import RunView
+from tests.ui import golden, runs
+from tests.ui.runs import MODEL, Tape
+from tests.ui.test_clean import ANY_TEXT, UNSAFE
+
+WINDOWS = ((120, 30, False), (80, 24, False), (48, 14, False), (80, 24, True))
+
+
+def viewed(tape: Tape) -> RunView:
+    """A view that has seen the tape."""
+    view = RunView()
+    for stamped in tape.stamped:
+        view.feed(stamped)
+    return view
+
+
+def screen(view: RunView, width: int, height: int, now_t: float, *, ascii: bool = False) -> str:
+    """The rows as text; each must fit, and all of them must."""
+    rows = view.rows(width, height, now_t, ascii=ascii)
+    assert len(rows) <= height - 1
+    for row in rows:
+        assert row_cells(row) <= width
+        assert "\n" not in text_of(row)
+    return "".join(f"{text_of(row).rstrip()}\n" for row in rows)
+
+
+def planning() -> Tape:
+    """The planner is streaming: three tasks are known, one of them runs already."""
+    tape = runs.begun().add(PlanStarted(model=MODEL), CallStarted(model=MODEL, purpose="planner"))
+    for index in (1, 2, 3):
+        tape.at(index).add(
+            PlanTask(agent=f"t{index}", group=f"t{index}", prompt=f"Look at {index}.")
+        )
+    return tape.started("t1")
+
+
+def pipeline() -> Tape:
+    """`check[i]` starts as soon as `scan[i]` is done: two steps are live at once, and a limit holds calls back."""
+    tape = runs.begun()
+    for step in ("scan", "check"):
+        for index in range(60):
+            needs = (f"scan[{index}]",) if step == "check" else ()
+            prompt = f"{step} {{{{ item }}}}"
+            tape.add(
+                PlanTask(agent=f"{step}[{index}]", group=step, prompt=prompt, depends_on=needs)
+            )
+    tape.add(PlanReady(tasks=120))
+    for index in range(30):
+        tape.at(index / 10).started(f"scan[{index}]")
+    for index in range(12):
+        tape.at(6 + index / 10).done(f"scan[{index}]").started(f"check[{index}]")
+    tape.at(8)
+    for index in range(30, 36):
+        tape.add(AgentStarted(agent=f"scan[{index}]", model=MODEL, prompt=f"scan src/{index}.py"))
+    return tape.add(LimitWaiting(bucket="openai/*", waiting=6, reason="500 rpm"))
+
+
+def troubled() -> Tape:
+    """Everything that can happen to an agent, in a resumed run whose price is unknown."""
+    names = ("kept", "cached", "broken", "after", "stopped", "thin", "slow")
+    tape = Tape().add(
+        RunStarted(recipe="mixed", models={"small": MODEL, "large": "acme/x"}, resumed=True)
+    )
+    for name in names:
+        tape.add(PlanTask(agent=f"job[{name}]", group="job", prompt="{{ item }}"))
+    tape.add(PlanReady(tasks=len(names)))
+    tape.add(AgentStarted(agent="job[kept]", model=MODEL))
+    tape.add(AgentCompleted(agent="job[kept]", output="", model=MODEL, reused=True, cost_usd=0.5))
+    tape.done("job[cached]", cached=True)
+    tape.started("job[broken]").started("job[stopped]").started("job[thin]").started("job[slow]")
+    fault = Failure(kind="schema", message="missing 'severity'\nafter 2 tries")
+    tape.at(3).add(
+        AgentFailed(agent="job[broken]", error=fault, model=MODEL, seconds=3.0),
+        AgentSkipped(agent="job[after]", because="job[broken] failed"),
+        AgentCancelled(agent="job[stopped]", because="interrupted"),
+        CallCompleted(model="acme/x", purpose="agent", seconds=3.0, agent="job[thin]"),
+        AgentCompleted(agent="job[thin]", output="?", status="insufficient", seconds=3.0),
+        ConflictFound(key="price", values=[1, 2]),
+        CallRetry(
+            model=MODEL,
+            purpose="agent",
+            attempt=2,
+            max=5,
+            delay_s=8.0,
+            kind="server",
+            agent="job[slow]",
+        ),
+    )
+    return tape.add(MergeStarted(strategy="write", agents=2))
+
+
+SCENES: dict[str, tuple[Callable[[], Tape], float]] = {
+    "0-agents": (runs.begun, 1.2),
+    "planning": (planning, 4.0),
+    "1-agent": (lambda: runs.plan_of(1), 6.0),
+    "3-agents": (lambda: runs.fan_out(3, 9.0), 9.0),
+    "8-tasks": (lambda: runs.plan_of(8), 9.0),
+    "30-agents": (lambda: runs.fan_out(30), 40.0),
+    "300-agents": (lambda: runs.fan_out(300), 40.0),
+    "1000-agents": (lambda: runs.fan_out(1000), 40.0),
+    "pipeline": (pipeline, 9.0),
+    "troubled": (troubled, 5.0),
+    "merging": (lambda: runs.merging(300), 6.0),
+}
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_screens_look_as_reviewed(scene: str) -> None:
+    """The rows of each run in four windows are those that a person has looked at."""
+    make, now_t = SCENES[scene]
+    view = viewed(make())
+    shots = [
+        f"== {width}x{height}{' ascii' if plain else ''}\n"
+        + screen(view, width, height, now_t, ascii=plain)
+        for width, height, plain in WINDOWS
+    ]
+
+    golden.check(scene, "\n".join(shots))
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_rows_fit_into_every_window(scene: str) -> None:
+    """No window is too small: rows are cut or left out, never wrapped."""
+    make, now_t = SCENES[scene]
+    view = viewed(make())
+
+    for width in (1, 2, 5, 11, 23, 39, 40, 59, 60, 99, 100, 109, 110, 250):
+        for height in (0, 1, 2, 3, 4, 5, 7, 9, 12, 60):
+            if height > 0:
+                screen(view, width, height, now_t)
+            else:
+                assert view.rows(width, height, now_t) == []
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_ascii_rows_are_ascii(scene: str) -> None:
+    """Also where a model's own words are not."""
+    make, now_t = SCENES[scene]
+
+    assert screen(viewed(make()), 100, 40, now_t, ascii=True).isascii()
+
+
+def test_the_header_names_the_recipe_and_counts_all_agents() -> None:
+    """Scripts that watch a terminal find `n/300` beside the recipe's name."""
+    tape = runs.begun()
+    for index in range(300):
+        tape.add(PlanTask(agent=f"scan[{index}]", group="scan", prompt="x"))
+    for index in range(300):
+        tape.started(f"scan[{index}]")
+    for index in range(7):
+        tape.done(f"scan[{index}]")
+
+    for width in (40, 48, 80, 120):
+        header = screen(viewed(tape), width, 24, 5.0).splitlines()[0]
+        assert "review" in header
+        assert "7/300" in header
+
+
+def test_failures_and_waits_are_shown_before_what_runs_well() -> None:
+    """Newest failures first, then retries, then the agents that run longest."""
+    view = viewed(runs.fan_out(300))
+    ids = [line.split()[2] for line in screen(view, 120, 30, 40.0).splitlines()[3:14]]
+
+    assert ids[:6] == ["scan[198]", "scan[169]", "scan[140]", "scan[203]", "scan[226]", "scan[2]"]
+
+
+def test_every_agent_is_somewhere_on_the_screen() -> None:
+    """Rows and the line of the others add up to all agents of the step."""
+    view = viewed(runs.fan_out(300))
+    lines = screen(view, 120, 30, 40.0).splitlines()
+    rest = next(line for line in lines if "├─ …" in line)
+    hidden = sum(int(word) for word in rest.replace(",", " ").split() if word.isdigit())
+    shown = sum("scan[" in line for line in lines)
+    strip = "".join(line[3:] for line in lines[lines.index(rest) + 1 : -1])
+
+    assert hidden + shown == 300
+    assert len(strip) == 300
+
+
+def test_counters_agree_with_the_agents() -> None:
+    """The incremental counts are what a count from scratch would give, in each step and in all."""
+    for make, _ in SCENES.values():
+        view = viewed(make())
+        agents = list(view.agents.values())
+        for state in State:
+            assert view.counts[state] == sum(a.state is state for a in agents)
+        for step in view.steps():
+            letters = bytes(step.cells).decode()
+            assert letters == "".join(a.state for a in step.agents)
+            assert {a.id for a in step.agents if a.id in step.live} == set(step.live)
+            assert step.ended == sum(letters.count(s) for s in "dcufkx")
+
+
+def test_a_retry_counts_down_and_then_asks_now() -> None:
+    """The row says how long to wait and which attempt comes."""
+    tape = runs.begun().add(PlanTask(agent="a", group="a", prompt="x")).started("a").at(1.0)
+    tape.add(
+        CallRetry(
+            model=MODEL,
+            purpose="agent",
+            attempt=1,
+            max=5,
+            delay_s=8.0,
+            kind="rate_limit",
+            agent="a",
+        )
+    )
+    view = viewed(tape)
+
+    assert "429, retry in 8s (2/5)" in screen(view, 80, 24, 1.0)
+    assert "429, retry in 3s (2/5)" in screen(view, 80, 24, 6.5)
+    assert "429, retry now (2/5)" in screen(view, 80, 24, 9.5)
+
+
+def test_a_note_can_be_read_before_the_next_one_comes() -> None:
+    """A row changes at most twice a second, and ends with the latest note."""
+    tape = runs.begun().started("a")
+    for index in range(10):
+        tape.at(1 + index / 20).add(AgentUpdated(agent="a", note=f"note {index}"))
+    view = viewed(tape)
+
+    assert "note 0" in screen(view, 80, 24, 1.45)
+    assert "note 9" in screen(view, 80, 24, 1.5)
+
+
+def test_money_is_unknown_once_a_price_is() -> None:
+    """A completed call without a price makes the sum `$?`, not zero; a cached or local one does not."""
+    free = CallCompleted(model="embedded/smollm2", purpose="agent", seconds=1.0, agent="a")
+    cached = CallCompleted(model="acme/x", purpose="agent", seconds=0.0, cached=True, agent="a")
+    unknown = CallCompleted(model="acme/x", purpose="agent", seconds=1.0, agent="a")
+
+    assert viewed(runs.begun().add(free, cached)).money() == "$0.00/$2.00"
+    assert viewed(runs.begun().add(free, cached, unknown)).money() == "$?/$2.00"
+
+
+def test_local_models_show_no_money() -> None:
+    """Where every model runs on this machine there is no cost to show."""
+    tape = Tape().add(RunStarted(recipe="r", models={"small": "embedded/smollm2"})).started("a")
+
+    assert "$" not in screen(viewed(tape), 120, 24, 1.0)
+
+
+def test_a_reused_agent_costs_nothing_again() -> None:
+    """What an earlier session paid is not part of this one's spending."""
+    view = viewed(troubled())
+
+    assert view.spend.cost_usd == 0.0
+    assert "done before" in screen(view, 120, 30, 5.0)
+
+
+def test_cost_is_taken_from_the_agent_where_its_calls_were_not_seen() -> None:
+    """A shortened event log still adds up, and nothing is counted twice."""
+    done = AgentCompleted(
+        agent="a",
+        output="",
+        model=MODEL,
+        tokens=Usage(input_tokens=7, output_tokens=3),
+        cost_usd=0.25,
+    )
+    alone = viewed(runs.begun().add(AgentStarted(agent="a", model=MODEL), done))
+    both = viewed(runs.begun().started("a").done("a"))
+
+    assert (alone.spend.tokens, alone.spend.cost_usd) == (10, 0.25)
+    assert (both.spend.tokens, both.spend.cost_usd) == (1030, 0.0012)
+
+
+def test_the_limit_that_holds_the_run_back_stands_in_the_header() -> None:
+    """It goes away when nobody waits any more."""
+    tape = pipeline()
+    before = screen(viewed(tape), 100, 24, 9.0)
+    tape.add(LimitWaiting(bucket="openai/*", waiting=0, reason=""))
+
+    assert "openai/* 500 rpm, 6 waiting" in before.splitlines()[0]
+    assert "6 waiting" in before.splitlines()[1]
+    assert "waiting" not in screen(viewed(tape), 80, 24, 9.0)
+
+
+def test_tasks_appear_while_the_planner_is_still_answering() -> None:
+    """The plan's step says how many tasks are known, and the first one runs already."""
+    shown = screen(viewed(planning()), 100, 24, 4.0)
+
+    assert "plan  3 tasks so far" in shown
+    assert "t1" in shown
+
+
+def test_a_repair_turn_says_what_was_wrong() -> None:
+    """The planner's second try shows the exact fault of the first."""
+    tape = planning().add(PlanStarted(model=MODEL, repair="task t2 needs t9, which does not exist"))
+
+    assert "repair: task t2 needs t9" in screen(viewed(tape), 100, 24, 4.0)
+
+
+def test_a_duplicate_task_is_answered_by_its_twin() -> None:
+    """A folded task never runs: it counts as cached and names the task that stands for it."""
+    tape = planning().add(PlanReady(tasks=2, folded={"t3": "t2"}, seconds=4.0, plan={}))
+    view = viewed(tape)
+
+    assert view.counts[State.CACHED] == 1
+    assert "same as t2" in screen(view, 100, 24, 4.0)
+
+
+def test_a_task_of_a_corrected_plan_starts_afresh() -> None:
+    """Cancelled with the broken draft, announced again by the corrected plan: it is queued."""
+    tape = planning().add(AgentCancelled(agent="t2", because="the corrected plan does not hold it"))
+    tape.add(PlanTask(agent="t2", group="t2", prompt="Look again."))
+
+    assert viewed(tape).agents["t2"].state is State.QUEUED
+
+
+def test_named_steps_of_a_fixed_graph_stand_alone_and_many_are_pooled() -> None:
+    """A few single tasks are steps with names; a crowd of them is one step `agents`."""
+    few, many = runs.begun(), runs.begun()
+    for index in range(3):
+        few.add(PlanTask(agent=f"t{index}", group=f"t{index}", prompt="x"))
+    for index in range(9):
+        many.add(PlanTask(agent=f"t{index}", group=f"t{index}", prompt="x"))
+
+    assert [step.name for step in viewed(few).steps()] == ["t0", "t1", "t2"]
+    assert [step.name for step in viewed(many).steps()] == ["agents"]
+
+
+def test_the_estimate_is_coarse_and_comes_late() -> None:
+    """Five agents must have ended, and the time is rounded to five seconds."""
+    tape = runs.begun()
+    for index in range(20):
+        tape.add(PlanTask(agent=f"s[{index}]", group="s", prompt="x"))
+    for index in range(20):
+        tape.at(index * 2.0).started(f"s[{index}]")
+        if index < 4:
+            tape.at(index * 2.0 + 2).done(f"s[{index}]")
+    early = screen(viewed(tape), 100, 24, 40.0)
+    tape.at(41.0).done("s[4]")
+    late = screen(viewed(tape), 100, 24, 41.0)
+
+    assert "eta" not in early
+    assert "eta ~" in late
+    assert viewed(tape).eta_s(41.0) == pytest.approx(41 / 5 * 15)
+
+
+def test_finished_steps_fold_when_the_window_is_small() -> None:
+    """Six finished steps take one row where the live one needs the space."""
+    tape = runs.begun()
+    for name in "abcdef":
+        tape.add(*(PlanTask(agent=f"{name}[{i}]", group=name, prompt="x") for i in range(2)))
+    for name in "abcde":
+        for index in range(2):
+            tape.started(f"{name}[{index}]").at(tape.t + 1).done(f"{name}[{index}]")
+    tape.started("f[0]")
+
+    assert "5 steps done" in screen(viewed(tape), 80, 9, 12.0)
+    assert "5 steps done" not in screen(viewed(tape), 80, 24, 12.0)
+
+
+def test_an_agent_that_runs_far_beyond_the_others_changes_colour() -> None:
+    """Twice the median is a warning, four times is late; the words stay the same."""
+    tape = runs.begun()
+    for index in range(7):
+        tape.add(PlanTask(agent=f"s[{index}]", group="s", prompt="x")).started(f"s[{index}]")
+    tape.at(4.0)
+    for index in range(6):
+        tape.done(f"s[{index}]")
+    view = viewed(tape)
+
+    def style(now_t: float) -> str:
+        row = next(r for r in view.rows(80, 24, now_t) if "s[6]" in text_of(r))
+        return row[-1].style
+
+    assert [style(6.0), style(9.0), style(17.0)] == ["dim", "warn", "late"]
+
+
+def test_a_frame_is_cheap() -> None:
+    """A thousand agents cost a few milliseconds per frame: nothing walks over all of them."""
+    view = viewed(runs.fan_out(1000))
+    best = min(_seconds(lambda: view.rows(120, 40, 40.0)) for _ in range(20))
+
+    assert best < 0.005
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+AGENTS = st.sampled_from(["a", "b", "scan[0]", "scan[1]", "scan[2]", "check[0]"])
+USAGE = st.none() | st.builds(
+    Usage, input_tokens=st.integers(0, 10**9), output_tokens=st.integers(0, 10**6)
+)
+MONEY = st.none() | st.floats(0, 1000)
+SECONDS = st.floats(0, 10_000)
+PURPOSES = st.sampled_from(["planner", "agent", "writer"])
+WHO = st.none() | AGENTS
+
+
+def event_of(text: st.SearchStrategy[str]) -> st.SearchStrategy[Event]:
+    """Any event, with any text wherever foreign text can stand."""
+    failure = st.builds(Failure, kind=text, message=text)
+    return st.one_of(
+        st.builds(RunStarted, recipe=text, models=st.dictionaries(text, text, max_size=2)),
+        st.builds(ModeChosen, mode=text, reason=text),
+        st.builds(PlanStarted, model=text, repair=st.none() | text),
+        st.builds(PlanTask, agent=AGENTS, group=AGENTS, prompt=text, depends_on=st.tuples(AGENTS)),
+        st.builds(
+            PlanReady, tasks=st.integers(0, 9), folded=st.dictionaries(AGENTS, text, max_size=2)
+        ),
+        st.builds(AgentStarted, agent=AGENTS, model=text, prompt=text),
+        st.builds(AgentUpdated, agent=AGENTS, note=text),
+        st.builds(
+            AgentCompleted, agent=AGENTS, output=text, status=text, model=text, cached=st.booleans(),
+            reused=st.booleans(), tokens=USAGE, cost_usd=MONEY, seconds=SECONDS,
+        ),
+        st.builds(AgentFailed, agent=AGENTS, error=failure, model=text, seconds=SECONDS),
+        st.builds(AgentSkipped, agent=AGENTS, because=text),
+        st.builds(AgentCancelled, agent=AGENTS, because=text),
+        st.builds(CallStarted, model=text, purpose=PURPOSES, agent=WHO),
+        st.builds(
+            CallCompleted, model=text, purpose=PURPOSES, seconds=SECONDS, tokens=USAGE,
+            cost_usd=MONEY, cached=st.booleans(), agent=WHO,
+        ),
+        st.builds(
+            CallRetry, model=text, purpose=PURPOSES, attempt=st.integers(1, 9), max=st.integers(1, 9),
+            delay_s=SECONDS, kind=text, message=text, agent=WHO,
+        ),
+        st.builds(LimitWaiting, bucket=text, waiting=st.integers(0, 999), reason=text),
+        st.builds(LimitChanged, bucket=text, parallel=st.integers(0, 99), reason=text),
+        st.builds(BudgetWarning, message=text),
+        st.builds(ConflictFound, key=text, values=text),
+        st.builds(Warned, message=text),
+        st.builds(MergeStarted, strategy=text, agents=st.integers(0, 999)),
+        st.builds(MergeCompleted, strategy=text, seconds=SECONDS, cost_usd=MONEY),
+        st.builds(RunFailed, status=text, exit_code=st.just(1), error=failure),
+    )  # fmt: skip
+
+
+def tape_of(events: list[tuple[float, Event]]) -> Tape:
+    """The events one after the other; time passes or stands still."""
+    tape = Tape()
+    for step, event in events:
+        tape.at(tape.t + step).add(event)
+    return tape
+
+
+HISTORIES = st.lists(st.tuples(st.floats(0, 50), event_of(ANY_TEXT)), max_size=25).map(tape_of)
+
+
+@settings(max_examples=150, deadline=None)
+@given(HISTORIES, st.integers(1, 140), st.integers(1, 30), st.booleans())
+def test_any_history_of_hostile_text_fits_the_window(
+    tape: Tape, width: int, height: int, plain: bool
+) -> None:
+    """Events in any order with any text: no exception, no control character, no row too wide or too many."""
+    view = RunView()
+    for stamped in tape.stamped:
+        view.feed(stamped)
+    rows = view.rows(width, height, tape.t + 1, ascii=plain)
+
+    assert len(rows) <= height - 1
+    for row in rows:
+        text = text_of(row)
+        assert not UNSAFE.search(text)
+        assert "\n" not in text
+        assert max(row_cells(row), cell_len(text)) <= width
