@@ -8,7 +8,8 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from swarmcli.adapters.limits import Attempt, QueueReport
+from swarmcli.adapters.attempt import Attempt
+from swarmcli.adapters.queue_report import QueueReport
 from swarmcli.core.budget import (
     DEFAULT_OUTPUT_TOKENS,
     Amount,

@@ -5,6 +5,7 @@ LiteLLM, the OpenAI SDK and httpx are known here by the names and attributes of 
 
 import json
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any, cast
 MAX_RETRY_AFTER_S = 3600.0
 _MAX_CHAIN = 30
 _MAX_TEXT_CHARS = 200_000
+_MAX_WORDS_CHARS = 20_000
 
 _PREFIX = re.compile(
     r"^(?:litellm\.)?(?:\w+(?:Error|Exception)|Timeout)(?: Error)?(?::|\s+-)\s+|^\w+Exception\s+-\s+"
@@ -72,9 +74,7 @@ def read(error: BaseException) -> Evidence:
             detail[name].lower() for name in ("code", "type", "status") if name in detail
         ),
         names=frozenset(type(e).__name__ for e in errors),
-        reason=next(
-            (e.strerror for e in reversed(errors) if isinstance(e, OSError) and e.strerror), None
-        ),
+        reason=next((r for e in reversed(errors) if (r := _os_reason(e))), None),
         headers=_headers(errors),
     )
 
@@ -149,7 +149,7 @@ def _detail(body: object) -> dict[str, str]:
 def _words(errors: tuple[BaseException, ...]) -> str:
     """What the innermost exception with something to say says, without LiteLLM's prefixes and advice."""
     for error in reversed(errors):
-        text = str(getattr(error, "message", "") or error)
+        text = str(getattr(error, "message", "") or error)[:_MAX_WORDS_CHARS]
         while (shorter := _PREFIX.sub("", text, count=1)) != text:
             text = shorter
         said = _ADVICE.sub("", text).strip()
@@ -159,6 +159,14 @@ def _words(errors: tuple[BaseException, ...]) -> str:
             received = _RECEIVED.search(said)
             return received["body"].strip("'. ") if received else said
     return ""
+
+
+def _os_reason(error: BaseException) -> str | None:
+    if not isinstance(error, OSError):
+        return None
+    # asyncio writes its own sentence over the system's; name resolution has numbers of its own.
+    number = error.errno or 0
+    return os.strerror(number) if number > 0 else error.strerror
 
 
 def _headers(errors: tuple[BaseException, ...]) -> dict[str, str]:

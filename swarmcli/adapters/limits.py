@@ -11,75 +11,26 @@ Rules:
 import asyncio
 import contextlib
 import fnmatch
-import math
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from asyncio_throttle.throttler import Throttler
 
+from swarmcli.adapters.attempt import Attempt, Flight
+from swarmcli.adapters.limit_gate import Gate
+from swarmcli.adapters.queue_report import QueueReport
 from swarmcli.core.budget import DEFAULT_OUTPUT_TOKENS, request_tokens
-from swarmcli.core.events import CallCompleted, CallStarted, LimitChanged, LimitWaiting
+from swarmcli.core.events import CallCompleted, CallStarted
 from swarmcli.core.ports import Clock, Emit, ModelClient, ModelReply, ModelRequest, TextSink
 from swarmcli.errors import ModelError
 from swarmcli.recipe.values import ModelSpec, Rate
 
-MAX_PAUSE_S = 30.0
-"""Longest that anybody waits because a provider asks to."""
 WINDOW_S = 61.0
 """A minute, and a second for what lies between our door and the provider's: it counts arrivals."""
 _POLL_S = 0.05
 _TOKEN_POLL_S = 0.5
-_FIRST_PAUSE_S = 0.5
-_REPORT_EVERY_S = 1.0
-_MINUTE_S = 60.0
-
-
-@dataclass(slots=True)
-class Flight:
-    """What really happened to one question on its way out, over all its attempts."""
-
-    sent: int = 0
-    """Requests that left."""
-    left_at: float | None = None
-    """When the first one left."""
-    queued_s: float = 0.0
-    """Time spent in queues since then."""
-    in_queue: bool = False
-    """A request waits, or was cancelled while it did: it never left."""
-
-    def queued(self, seconds: float) -> None:
-        """A request has waited in a queue of ours."""
-        if self.left_at is not None:
-            self.queued_s += seconds
-
-    def leave(self, now: float) -> None:
-        """A request leaves."""
-        self.in_queue = False
-        if self.left_at is None:
-            self.left_at = now
-        self.sent += 1
-
-    def busy_s(self, now: float) -> float:
-        """Time since the first request left, queues excluded."""
-        return 0.0 if self.left_at is None else max(0.0, now - self.left_at - self.queued_s)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt(ModelRequest):
-    """A request on its way through our own middleware: which try it is, and its log."""
-
-    question: ModelRequest
-    """What the provider is asked: the request without all this."""
-    number: int = 1
-    flight: Flight = field(default_factory=Flight, compare=False)
-
-    @classmethod
-    def of(cls, request: ModelRequest, number: int, flight: Flight) -> "Attempt":
-        """The `number`-th try of `request`."""
-        values = {f.name: getattr(request, f.name) for f in fields(ModelRequest)}
-        return cls(**values, question=request, number=number, flight=flight)
 
 
 class LimitedClient:
@@ -261,7 +212,7 @@ class _Bucket:
         self._freed = asyncio.Event()
         self._throttle = None if rpm is None else _Throttle(rpm, window_s, _POLL_S)
         self._window = None if tpm is None else _TokenWindow(tpm, window_s)
-        self._gate = _Gate(name, parallel, emit)
+        self._gate = Gate(name, parallel, emit)
         self._queue = QueueReport(name, emit)
 
     @contextlib.asynccontextmanager
@@ -332,105 +283,6 @@ class _Bucket:
 
     def _say(self, reason: str) -> None:
         self._queue.blocked(reason, self._clock.monotonic())
-
-
-class _Gate:
-    """What a provider's 429s taught: a pause for all, and how many requests it takes at once.
-
-    Of those at work when a 429 comes back, the ones that are not refused are as many as the provider
-    takes: that is the new limit. Each answer after that raises it by one up to half of what was too
-    much; from there it creeps. All 429s of one burst are one lesson.
-    """
-
-    def __init__(self, name: str, declared: int | None, emit: Emit) -> None:
-        self._name = name
-        self._emit = emit
-        self._declared = math.inf if declared is None else max(1, declared)
-        self._limit = self._declared
-        self._too_much = math.inf
-        self._open_at = -math.inf
-        self._learnt_at = -math.inf
-        self._strikes = 0
-        self._told_at = -math.inf
-        self._told = self.parallel
-
-    @property
-    def parallel(self) -> float:
-        """Requests that may be at work at once: whole, or infinite."""
-        return self._limit if math.isinf(self._limit) else int(self._limit)
-
-    def pause_s(self, now: float) -> float:
-        """How long nothing may leave."""
-        return max(0.0, self._open_at - now)
-
-    def refused(self, left_at: float, now: float, retry_after_s: float | None, busy: int) -> None:
-        """A request that left at `left_at` came back as a 429, while `busy` were at work."""
-        asked = retry_after_s if retry_after_s is not None and retry_after_s > 0 else None
-        if left_at > self._learnt_at:
-            self._strikes += 1
-            self._learnt_at = now
-            self._too_much = self._limit = busy
-            if asked is None:
-                asked = _FIRST_PAUSE_S * 2 ** min(self._strikes - 1, 10)
-        self._limit = max(1.0, self._limit - 1)
-        self._changed(now, "rate limited by the provider")
-        if asked is not None:
-            self._open_at = max(self._open_at, now + min(asked, MAX_PAUSE_S))
-
-    def passed(self, left_at: float, now: float) -> None:
-        """A request that left at `left_at` was answered."""
-        if left_at <= self._learnt_at:
-            return
-        self._strikes = 0
-        if self._limit < self._declared:
-            quick = self._limit < self._too_much / 2
-            step = 1.0 if quick else 0.25 / self._limit
-            self._limit = min(self._declared, self._limit + step)
-            self._changed(now, "answers come again")
-
-    def _changed(self, now: float, reason: str) -> None:
-        if self.parallel == self._told or now - self._told_at < _REPORT_EVERY_S:
-            return
-        self._told_at, self._told = now, self.parallel
-        self._emit(LimitChanged(bucket=self._name, parallel=int(self._limit), reason=reason))
-
-
-class QueueReport:
-    """Tells displays how many wait for what, at most once a second, and when nobody waits any more."""
-
-    def __init__(self, name: str, emit: Emit) -> None:
-        self._name = name
-        self._emit = emit
-        self._waiting = 0
-        self._reason = ""
-        self._told: tuple[str, int] = ("", 0)
-        self._told_at = -math.inf
-
-    def joined(self, now: float) -> None:
-        self._waiting += 1
-        self._tell(now)
-
-    def left(self, now: float) -> None:
-        self._waiting -= 1
-        if self._waiting == 0:
-            self._reason = ""
-        self._tell(now)
-
-    def blocked(self, reason: str, now: float) -> None:
-        """The head of the queue waits for `reason`."""
-        self._reason = reason
-        self._tell(now)
-
-    def _tell(self, now: float) -> None:
-        state = (self._reason, self._waiting if self._reason else 0)
-        if state == self._told:
-            return
-        if state[1] and now - self._told_at < _REPORT_EVERY_S:
-            return
-        self._told = state
-        if state[1]:
-            self._told_at = now
-        self._emit(LimitWaiting(bucket=self._name, waiting=state[1], reason=state[0]))
 
 
 if TYPE_CHECKING:

@@ -336,6 +336,9 @@ def _one_shot_handler() -> object:
             # Called inside `except (RemoteProtocolError, ConnectError)`: let that one be the answer.
             raise sys.exception() or ConnectionError("the connection broke")
 
+        def __del__(self) -> None:
+            """Not the garbage collector's business: `LitellmClient.close` has closed it, without a stray task."""
+
     return OneShotHandler()
 
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from swarmcli.recipe.values import ModelSpec, Price
 
+_FREE = Price(input_per_mtok=0.0, output_per_mtok=0.0)
 _FILE = "model_prices_and_context_window_backup.json"
 
 
@@ -25,9 +26,9 @@ class ModelFacts:
 def facts_of(model: ModelSpec) -> ModelFacts:
     """What the recipe says of a model, and what LiteLLM's table adds. The embedded model is free."""
     entry = _entry(model.id)
-    price = model.price or (Price(input_per_mtok=0.0, output_per_mtok=0.0) if model.id.startswith("embedded/") else None)
+    free = _FREE if model.id.startswith("embedded/") else None
     return ModelFacts(
-        price=price or _price(entry),
+        price=model.price or free or _price(entry),
         context_window=model.context_window or _whole(entry.get("max_input_tokens")),
     )
 
@@ -58,7 +59,8 @@ def _price(entry: Mapping[str, Any]) -> Price | None:
     rates = (entry.get("input_cost_per_token"), entry.get("output_cost_per_token"))
     if not all(isinstance(rate, int | float) for rate in rates):
         return None
-    return Price(input_per_mtok=float(cast("float", rates[0])) * 1e6, output_per_mtok=float(cast("float", rates[1])) * 1e6)
+    prompt, answer = cast("tuple[float, float]", rates)
+    return Price(input_per_mtok=prompt * 1e6, output_per_mtok=answer * 1e6)
 
 
 def _whole(value: object) -> int | None:
@@ -77,7 +79,8 @@ def chat_models(provider: str | None) -> list[ChatModel]:
     rows: dict[str, ChatModel] = {}
     for name, entry in _table().items():
         owner = str(entry.get("litellm_provider", ""))
-        if entry.get("mode") != "chat" or (owner != provider if provider else owner not in _LARGE or _DATED.search(name)):
+        wanted = owner == provider if provider else owner in _LARGE and not _DATED.search(name)
+        if entry.get("mode") != "chat" or not wanted:
             continue
         model_id = name if name.startswith(f"{owner}/") else f"{owner}/{name}"
         rows[model_id] = ChatModel(

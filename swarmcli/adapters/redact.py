@@ -84,7 +84,7 @@ class Redactor:
         if self._exact is not None:
             text = self._exact.sub(lambda found: self._masks[found[0]], text)
         text = _SHAPES.sub(lambda found: mask(found[0]), text)
-        return _AFTER_LABEL.sub(lambda found: found["label"] + mask(found["value"]), text)
+        return _AFTER_LABEL.sub(_hide_value, text)
 
     def strict(self, text: str) -> str:
         """As a call, and whatever stands behind a word like `api_key=`: for error texts and logs."""

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, cast
 
 from tenacity import AsyncRetrying, RetryCallState
 
-from swarmcli.adapters.limits import MAX_PAUSE_S, Attempt, Flight
+from swarmcli.adapters.attempt import Attempt, Flight
+from swarmcli.adapters.limit_gate import MAX_PAUSE_S
 from swarmcli.core.events import CallRetry
 from swarmcli.core.ports import Clock, Emit, ModelClient, ModelReply, ModelRequest, TextSink
 from swarmcli.errors import RETRYABLE_KINDS, ModelError

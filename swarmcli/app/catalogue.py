@@ -5,12 +5,12 @@ import re
 from pathlib import Path
 
 from swarmcli.adapters.atomic import write_atomic
-from swarmcli.app.intake import read_recipe
+from swarmcli.app.source import read_recipe
 from swarmcli.app.workspace import open_workspace
 from swarmcli.errors import EXIT_USAGE, RecipeError, UsageError
 from swarmcli.recipe.diagnostic import render_problems
 from swarmcli.recipe.load import unsupported
-from swarmcli.recipe.shipped import shipped_recipes
+from swarmcli.recipe.shipped import known_recipes
 from swarmcli.ui.clean import clean, one_line
 from swarmcli.ui.say import err, out
 
@@ -34,7 +34,7 @@ limits: {{timeout: 10m, max_cost_usd: 1.0}}
 def list_recipes(*, as_json: bool) -> int:
     """`swarm recipes`."""
     ws = open_workspace()
-    found = shipped_recipes(ws.recipe_path)
+    found = known_recipes(ws.recipe_path)
     if as_json:
         rows = [{"name": r.name, "description": r.description, "path": str(r.path)} for r in found]
         out(json.dumps(rows, ensure_ascii=False, indent=2))

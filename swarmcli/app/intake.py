@@ -18,9 +18,7 @@ from swarmcli.core.plan import Plan, PlanBuilder, Task
 from swarmcli.core.planstream import document_of
 from swarmcli.engine.briefing import Material
 from swarmcli.errors import PlanError, PlanFileError, RecipeError, UsageError
-from swarmcli.recipe.load import load_recipe
 from swarmcli.recipe.params import bind_params
-from swarmcli.recipe.shipped import resolve_recipe
 from swarmcli.recipe.template import evaluate, render, roots
 from swarmcli.recipe.values import ForEach, Json, Recipe
 
@@ -106,16 +104,6 @@ def _is_piped() -> bool:
     except (OSError, ValueError, AttributeError):
         return False
     return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
-
-
-def read_recipe(name: str, cwd: Path, search_path: tuple[Path, ...]) -> Recipe:
-    """The recipe that `name` means: a path, `-`, or a shipped one's name.
-
-    Raises:
-        UsageError: there is none; RecipeError: it cannot be used.
-    """
-    source, text = resolve_recipe(name, cwd, search_path)
-    return load_recipe(text, source, cwd=cwd)
 
 
 def take_in(

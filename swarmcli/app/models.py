@@ -1,12 +1,12 @@
 """Which models a run uses, and whether they can be reached: decided and said before anything is sent."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 from swarmcli.adapters import providers
 from swarmcli.adapters.model_table import facts_of
 from swarmcli.adapters.weights import embedded_installed, locate
+from swarmcli.app.workspace import Surroundings
 from swarmcli.core.plan import Task
 from swarmcli.core.routing import Roles, parse_override, resolve_roles
 from swarmcli.errors import NoModelError, SwarmError, UsageError
@@ -16,17 +16,6 @@ EMBEDDED = "embedded/smollm2"
 TINY_NOTE = "135M parameters: good for trying swarm, not for answers"
 DEFAULT_PARALLEL = 100
 LOCAL_PARALLEL = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What the choice of a model depends on outside the recipe and the flags."""
-
-    env: Mapping[str, str]
-    default_model: str | None
-    """`SWARM_MODEL`, or a config file's `model`."""
-    default_reason: str
-    cache_dir: Path
 
 
 def choose_roles(recipe: Recipe, overrides: Iterable[str], around: Surroundings) -> Roles | None:

@@ -1,19 +1,32 @@
 """Where a command works: folders, settings, environment, and the notes that it prints on stderr."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from swarmcli.adapters.folders import Folders
-from swarmcli.adapters.runs import RunStore
 from swarmcli.adapters.settings import Settings, load_settings
-from swarmcli.app.models import Surroundings
 from swarmcli.errors import UsageError
 from swarmcli.ui.clean import clean
 from swarmcli.ui.say import err
 
+if TYPE_CHECKING:
+    from swarmcli.adapters.runs import RunStore
+
 Note = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the choice of a model depends on outside the recipe and the flags."""
+
+    env: Mapping[str, str]
+    default_model: str | None
+    """`SWARM_MODEL`, or a config file's `model`."""
+    default_reason: str
+    cache_dir: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +39,10 @@ class Workspace:
     note: Note
 
     @property
-    def runs(self) -> RunStore:
+    def runs(self) -> "RunStore":
         """All runs of this user."""
+        from swarmcli.adapters.runs import RunStore  # the commands about recipes start without
+
         return RunStore(self.folders.state)
 
     @property

@@ -90,17 +90,19 @@ def unsupported(recipe: values.Recipe) -> list[Problem]:
         return []
     nowhere = Document(text="", data={}, keys={}, values={})
     document = parse(recipe.text, recipe.source) if recipe.text else nowhere
-    return [
-        document.problem(
-            f"this version of swarm does not carry out {what} yet",
-            path,
-            at_key=True,
-            hint=f"remove '{path[-1]}'",
-        )
-        if recipe.text
-        else Problem(message=f"this version of swarm does not carry out {what} yet")
-        for what, path in uses
-    ]
+    return _unique(
+        [
+            document.problem(
+                f"this version of swarm does not carry out {what} yet",
+                path,
+                at_key=True,
+                hint=f"remove '{path[-1]}'",
+            )
+            if recipe.text
+            else Problem(message=f"this version of swarm does not carry out {what} yet")
+            for what, path in uses
+        ]
+    )
 
 
 def _version_problems(document: Document) -> list[Problem]:

@@ -4,9 +4,12 @@ The models are the one source of the file format: `load` validates with them, `s
 descriptions are what an editor shows. Defaults come from `values`, so that each stands in one place.
 """
 
+import os
 import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin
+
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # looking for plug-ins costs 15 ms at each start
 
 from pydantic import (
     AfterValidator,

@@ -27,10 +27,10 @@ _WANTED: Mapping[str, str] = {
 }
 _UNIONS: Mapping[str, str] = {"items": "a list or one expression", "hedge": "off or a mapping"}
 _BOUNDS: Mapping[str, str] = {
-    "greater_than": "more than {gt}",
-    "greater_than_equal": "at least {ge}",
-    "less_than": "less than {lt}",
-    "less_than_equal": "at most {le}",
+    "greater_than": "more than {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "less_than": "less than {lt:g}",
+    "less_than_equal": "at most {le:g}",
     "string_too_long": "at most {max_length} characters long",
     "too_short": "a list of at least {min_length}",
 }

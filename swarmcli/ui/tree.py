@@ -281,7 +281,7 @@ class TreeDisplay:
     @classmethod
     def on_terminal(cls, stream: TextIO, display: Display, env: Mapping[str, str]) -> "TreeDisplay":
         """A tree on this terminal, as `terminal.decide` found it to be."""
-        synchronised = env.get("TERM", "").casefold() not in {"linux", "dumb"}
+        synchronised = env.get("TERM") != "linux"
         console = Console(
             file=cast("IO[str]", Screen(stream, synchronised=synchronised)),
             force_terminal=True,
@@ -292,6 +292,7 @@ class TreeDisplay:
             markup=False,
             emoji=False,
             highlight=False,
+            _environ=env,
         )
         slow = "SSH_CONNECTION" in env or "SSH_TTY" in env
         size = _terminal_size(stream.fileno(), env)

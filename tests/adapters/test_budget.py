@@ -5,8 +5,9 @@ import random
 
 import pytest
 
+from swarmcli.adapters.attempt import Attempt, Flight
 from swarmcli.adapters.budget import BudgetedClient
-from swarmcli.adapters.limits import Attempt, Flight, LimitedClient
+from swarmcli.adapters.limits import LimitedClient
 from swarmcli.adapters.retry import RetryingClient
 from swarmcli.core.budget import Budget
 from swarmcli.core.events import BudgetWarning, LimitWaiting, Usage

@@ -11,8 +11,9 @@ from asyncio_throttle import throttler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swarmcli.adapters.attempt import Attempt, Flight
 from swarmcli.adapters.clock import SystemClock
-from swarmcli.adapters.limits import WINDOW_S, Attempt, Flight, LimitedClient, rate_for
+from swarmcli.adapters.limits import WINDOW_S, LimitedClient, rate_for
 from swarmcli.core.events import CallCompleted, CallStarted, LimitChanged, LimitWaiting, Usage
 from swarmcli.core.ports import Message, ModelReply, ModelRequest
 from swarmcli.errors import ModelError
@@ -357,8 +358,44 @@ class TestRateLimited:
 
         await clock.drive(run())
         assert max(refusals.values()) <= 3
-        assert sum(refusals.values()) <= 310
+        assert sum(refusals.values()) <= 340
         assert clock.monotonic() <= 33
+
+    async def test_a_provider_that_is_down_is_not_hammered(self, clock, events):
+        """While everything is refused, one request at a time asks whether it is over."""
+        door = Door(clock, lambda _: busy() if clock.monotonic() < 60 else "ok", latency_s=0.1)
+        client = LimitedClient(door, clock=clock, emit=events.emit)
+
+        async def persistent(number):
+            while isinstance((await all_of(client, [ask(number)]))[0], ModelError):
+                pass
+
+        async def run():
+            async with asyncio.TaskGroup() as group:
+                for number in range(100):
+                    group.create_task(persistent(number))
+
+        await clock.drive(run())
+        assert sum(2 < t < 60 for t in door.times) <= 10
+        assert clock.monotonic() < 60 + 35
+
+    async def test_refusals_by_chance_do_not_make_it_crawl(self, clock, events):
+        """One in six is refused, whatever the load: the pauses are the only price."""
+        chance = random.Random(7)
+        door = Door(clock, lambda _: busy(1.0) if chance.random() < 1 / 6 else "ok")
+        client = LimitedClient(door, clock=clock, emit=events.emit)
+
+        async def persistent(number):
+            while isinstance((await all_of(client, [ask(number)]))[0], ModelError):
+                pass
+
+        async def run():
+            async with asyncio.TaskGroup() as group:
+                for number in range(300):
+                    group.create_task(persistent(number))
+
+        await clock.drive(run())
+        assert clock.monotonic() < 15
 
     async def test_other_failures_pause_nobody(self, clock, events):
         """Only a 429 is about the rate."""

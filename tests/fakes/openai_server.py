@@ -172,6 +172,7 @@ class Server:
         retry_after: see `max_parallel`.
         require_key: any other bearer token gets 401.
         ollama_models: what `GET /api/tags` lists; None: 404, this is no Ollama.
+        any_path: take every POST for a chat completion (another provider's API, with a raw body as reply).
         huge_chars: the size of the answer of the fault "huge".
     """
 
@@ -189,6 +190,7 @@ class Server:
         retry_after: str | None = None,
         require_key: str | None = None,
         ollama_models: Sequence[str] | None = None,
+        any_path: bool = False,
         huge_chars: int = 20_000_000,
     ) -> None:
         self.reply = reply
@@ -202,6 +204,7 @@ class Server:
         self.retry_after = retry_after
         self.require_key = require_key
         self.ollama_models = ollama_models
+        self.any_path = any_path
         self.huge_chars = huge_chars
         self.port = 0
         self.requests: list[Seen] = []
@@ -249,6 +252,18 @@ class Server:
             "connections": self.connections,
             "disconnects": self.disconnects,
         }
+
+    async def until(self, test: Callable[[], object], patience_s: float = 10.0) -> None:
+        """Return when `test()` holds; raises `TimeoutError` when it does not come to that."""
+        for _ in range(int(patience_s / 0.005)):
+            if test():
+                return
+            await asyncio.sleep(0.005)
+        raise TimeoutError(f"still not so after {patience_s:g} s: {self.stats()}")
+
+    def connection_tasks(self) -> set[asyncio.Task[Any]]:
+        """The server's own tasks on the loop that it shares with a test."""
+        return set(self._tasks)
 
     # --- the event loop's side
 
@@ -302,7 +317,7 @@ class Server:
         exchange = Exchange(self, reader, writer)
         if method == "GET":
             return await self._get(exchange, path)
-        if not path.endswith("/chat/completions"):
+        if not self.any_path and not path.endswith("/chat/completions"):
             return await exchange.json(404, {"error": {"message": f"no such path: {path}"}})
         return await self._completion(exchange, path, headers, raw)
 

@@ -1,0 +1,46 @@
+"""What displays hear about a queue."""
+
+import math
+
+from swarmcli.core.events import LimitWaiting
+from swarmcli.core.ports import Emit
+
+_REPORT_EVERY_S = 1.0
+
+
+class QueueReport:
+    """Tells displays how many wait for what, at most once a second, and when nobody waits any more."""
+
+    def __init__(self, name: str, emit: Emit) -> None:
+        self._name = name
+        self._emit = emit
+        self._waiting = 0
+        self._reason = ""
+        self._told: tuple[str, int] = ("", 0)
+        self._told_at = -math.inf
+
+    def joined(self, now: float) -> None:
+        self._waiting += 1
+        self._tell(now)
+
+    def left(self, now: float) -> None:
+        self._waiting -= 1
+        if self._waiting == 0:
+            self._reason = ""
+        self._tell(now)
+
+    def blocked(self, reason: str, now: float) -> None:
+        """The head of the queue waits for `reason`."""
+        self._reason = reason
+        self._tell(now)
+
+    def _tell(self, now: float) -> None:
+        state = (self._reason, self._waiting if self._reason else 0)
+        if state == self._told:
+            return
+        if state[1] and now - self._told_at < _REPORT_EVERY_S:
+            return
+        self._told = state
+        if state[1]:
+            self._told_at = now
+        self._emit(LimitWaiting(bucket=self._name, waiting=state[1], reason=state[0]))

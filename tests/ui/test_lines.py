@@ -1,0 +1,315 @@
+"""Plain lines for logs, JSON lines for programs."""
+
+import io
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from swarmcli.core.events import (
+    AgentCompleted,
+    AgentFailed,
+    AgentSkipped,
+    AgentStarted,
+    BudgetWarning,
+    CallRetry,
+    ConflictFound,
+    Failure,
+    LimitChanged,
+    LimitWaiting,
+    MergeCompleted,
+    ModeChosen,
+    PlanReady,
+    PlanTask,
+    RunCompleted,
+    RunFailed,
+    Stamped,
+    Warned,
+    from_record,
+)
+from swarmcli.ui.lines import JsonLines, PlainLines, guard, json_line
+from tests.ui import golden, runs
+from tests.ui.runs import MODEL, Tape
+from tests.ui.test_clean import ANY_TEXT, UNSAFE
+from tests.ui.test_view import HISTORIES, troubled
+
+
+def printed(tape: Tape, *, beats: bool = True, **options: bool) -> str:
+    """All lines of a run, with the heartbeat following the events."""
+    out = io.StringIO()
+    lines = PlainLines(out, **options)
+    for stamped in tape.stamped:
+        if beats:
+            for second in range(int(lines._t), int(stamped.t) + 1):
+                lines.tick(float(second))
+        lines.feed(stamped)
+    lines.close()
+    return out.getvalue()
+
+
+def ended(tape: Tape, status: str = "ok") -> Tape:
+    """The run's last event."""
+    return tape.add(RunCompleted(status=status, exit_code=0, result="x"))
+
+
+@pytest.mark.parametrize(
+    ("name", "tape"),
+    [
+        ("lines-4-tasks", ended(runs.plan_of(4))),
+        ("lines-300-agents", ended(runs.fan_out(300), "partial")),
+        (
+            "lines-troubled",
+            ended(troubled().at(6).add(MergeCompleted(strategy="write", seconds=1.0))),
+        ),
+    ],
+)
+def test_a_log_looks_as_reviewed(name: str, tape: Tape) -> None:
+    """The lines of whole runs are those that a person has looked at."""
+    golden.check(name, printed(tape))
+
+
+def test_the_heartbeat_slows_down_after_a_minute() -> None:
+    """Every 10 s in the first minute, then every 30 s, and never after the end."""
+    out = io.StringIO()
+    lines = PlainLines(out)
+    for stamped in runs.begun().started("a").stamped:
+        lines.feed(stamped)
+    for second in range(200):
+        lines.tick(float(second))
+    for stamped in ended(Tape().at(200)).stamped:
+        lines.feed(stamped)
+    lines.tick(300.0)
+
+    beats = re.findall(r"\[(\d\d:\d\d)\] progress", out.getvalue())
+    assert beats == ["00:10", "00:20", "00:30", "00:40", "00:50", "01:00", "01:30", "02:00", "02:30", "03:00"]
+
+
+def test_no_heartbeat_before_there_is_a_run() -> None:
+    """Nothing is known yet, so there is nothing to say."""
+    out = io.StringIO()
+    PlainLines(out).tick(60.0)
+
+    assert out.getvalue() == ""
+
+
+def test_agents_are_told_one_by_one_only_where_they_are_few() -> None:
+    """Twenty agents have lines of their own; of 300 only failures and retries do, unless `-v` asks."""
+    many = runs.fan_out(300)
+
+    assert "scan[0]     start" in printed(runs.fan_out(19))
+    assert "scan[0]     start" not in printed(many)
+    assert "scan[0]     start" in printed(many, verbose=True)
+    assert "scan[24]    FAIL" in printed(many)
+
+
+def test_a_flood_of_failures_is_counted() -> None:
+    """Twenty are told, then one line says that the rest is only counted."""
+    tape = runs.begun()
+    for index in range(300):
+        tape.add(PlanTask(agent=f"s[{index}]", group="s", prompt="x"))
+    for index in range(300):
+        tape.started(f"s[{index}]")
+    for index in range(300):
+        error = Failure(kind="network", message="connection refused")
+        tape.add(AgentFailed(agent=f"s[{index}]", error=error))
+    log = printed(tape)
+
+    assert log.count("FAIL") == 20
+    assert log.count("more failures are counted, not listed") == 1
+    assert "s           done   0/300  300 failed" in log
+    assert printed(tape, verbose=True).count("FAIL") == 300
+
+
+def test_a_retry_is_told_once_per_agent() -> None:
+    """The first one has a line; later ones are in the count of the heartbeat."""
+    tape = runs.begun().started("a")
+    for attempt in (1, 2, 3):
+        tape.at(attempt * 2.0).add(
+            CallRetry(
+                model=MODEL,
+                purpose="agent",
+                attempt=attempt,
+                max=5,
+                delay_s=2.0,
+                kind="rate_limit",
+                agent="a",
+            )
+        )
+    log = printed(tape.at(11.0).add(Warned(message="x")))
+
+    assert log.count("retry  429, waits 2s (2/5)") == 1
+    assert "3 retries" in log
+
+
+def test_every_kind_of_notice_has_its_line() -> None:
+    """Mode, limits, budget, conflicts, warnings and skipped agents are said in a few words."""
+    tape = runs.begun().add(
+        ModeChosen(mode="swarm", reason="300 items"),
+        PlanTask(agent="a", group="a", prompt="x"),
+        PlanReady(tasks=1),
+        LimitWaiting(bucket="openai/*", waiting=7, reason="500 rpm"),
+        LimitWaiting(bucket="openai/*", waiting=9, reason="500 rpm"),
+        LimitChanged(bucket="openai/*", parallel=8, reason="429"),
+        BudgetWarning(message="80 % of $2.00 is spent"),
+        ConflictFound(key="price", values=[1, 2]),
+        Warned(message="no cache"),
+        AgentSkipped(agent="a", because="it is not needed"),
+    )
+    log = printed(tape, verbose=True)
+
+    for line in (
+        "mode        swarm  300 items",
+        "limit       openai/*  7 calls wait  500 rpm",
+        "limit       openai/*  8 at once  429",
+        "budget      80 % of $2.00 is spent",
+        "conflict    price  [1, 2]",
+        "warning     no cache",
+        "a           skipped it is not needed",
+    ):
+        assert line in log
+    assert log.count("calls wait") == 1
+
+
+def test_a_failed_run_says_why() -> None:
+    """The last line holds the verdict and the cause."""
+    end = RunFailed(
+        status="failed", exit_code=77, error=Failure(kind="auth", message="401 from openai")
+    )
+
+    assert "run 7k3f    FAILED 3s  0 agents  $0.00/$2.00  auth: 401 from openai" in printed(
+        runs.begun().at(3.0).add(end)
+    )
+
+
+def test_lines_of_the_program_itself_have_a_label() -> None:
+    """Where the report is, what Ctrl-C does."""
+    out = io.StringIO()
+    lines = PlainLines(out)
+    lines.log("/tmp/report.html", label="report")
+    lines.log("stopping")
+
+    assert out.getvalue() == "[00:00] report      /tmp/report.html\n[00:00] note        stopping\n"
+
+
+def test_colour_is_added_around_the_words() -> None:
+    """The same text, with SGR codes and no others."""
+    colored = printed(runs.plan_of(4), color=True)
+
+    assert "\x1b[32mdone  \x1b[0m" in colored
+    assert re.sub(r"\x1b\[[0-9;]*m", "", colored) == printed(runs.plan_of(4))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("::error::forged", ": :error::forged"),
+        ("  ::set-output name=x::y", ": :set-output name=x::y"),
+        ("a ##[error]forged", "a ## [error]forged"),
+        ("std::vector", "std::vector"),
+    ],
+)
+def test_a_runner_is_given_no_commands(text: str, expected: str) -> None:
+    """Only what a GitHub runner would obey is changed."""
+    assert guard(text) == expected
+
+
+@settings(max_examples=100, deadline=None)
+@given(HISTORIES, st.booleans(), st.booleans())
+def test_every_line_is_ours(tape: Tape, github: bool, verbose: bool) -> None:
+    """Whatever models say: each line starts with our prefix, and holds no control character and no command."""
+    for line in printed(tape, beats=False, github=github, verbose=verbose).splitlines():
+        assert re.match(r"\[\d\d+:\d\d\] \S", line)
+        assert not UNSAFE.search(line)
+        assert not github or "##[" not in line
+
+
+# JSON lines.
+
+
+def json_lines(stamped: list[Stamped]) -> list[str]:
+    """What `stream-json` prints."""
+    out = io.StringIO()
+    lines = JsonLines(out)
+    for one in stamped:
+        lines.feed(one)
+    lines.close()
+    return out.getvalue().splitlines()
+
+
+def test_each_event_is_one_object_that_can_be_read_back() -> None:
+    """A line holds the whole event: reading gives the same value."""
+    tape = ended(troubled())
+
+    assert [from_record(json.loads(line)) for line in json_lines(tape.stamped)] == tape.stamped
+
+
+@given(ANY_TEXT)
+def test_json_lines_are_safe_for_terminals_and_utf8(text: str) -> None:
+    """Control, bidi and surrogate characters are escaped; the value is the same."""
+    line = json_line({"text": text})
+
+    assert line.encode("utf-8")
+    assert len(line.splitlines()) == 1
+    assert not UNSAFE.search(line)
+    assert _normal(json.loads(line)["text"]) == _normal(text)
+
+
+def _normal(text: str) -> str:
+    """JSON cannot tell two lone surrogates side by side from a pair."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def test_numbers_that_json_does_not_know_are_null() -> None:
+    """NaN and infinity would make the line unreadable for others."""
+    assert (
+        json_line({"a": [float("nan"), {"b": float("inf")}, 1.5]})
+        == '{"a": [null, {"b": null}, 1.5]}'
+    )
+
+
+def test_an_events_file_grows_line_by_line(tmp_path: Path) -> None:
+    """Somebody who follows the file sees each event at once, and nobody's text encoding matters."""
+    path = tmp_path / "events.jsonl"
+    tape = runs.begun().add(Warned(message="naïve 日本 \udc80"))
+    with path.open("w", encoding="ascii") as file:
+        lines = JsonLines(file)
+        for count, stamped in enumerate(tape.stamped, 1):
+            lines.feed(stamped)
+            assert path.read_bytes().count(b"\n") == count
+        lines.close()
+
+    assert "naïve 日本 \\udc80" in path.read_text("utf-8")
+
+
+def test_a_reader_that_has_gone_is_reported_and_raises_nothing() -> None:
+    """`stream-json | head -1`: the callback says so once, later events are dropped."""
+    read, write = os.pipe()
+    errors: list[OSError] = []
+    with os.fdopen(write, "w") as stream:
+        lines = JsonLines(stream, errors.append)
+        os.close(read)
+        for stamped in runs.fan_out(30).stamped:
+            lines.feed(stamped)
+        lines.close()
+
+    assert [type(error) for error in errors] == [BrokenPipeError]
+    assert isinstance(lines.error, BrokenPipeError)
+
+
+def test_an_agent_is_told_as_it_ended() -> None:
+    """Cached and reused answers say so, an insufficient one too."""
+    tape = runs.begun().add(AgentStarted(agent="a", model=MODEL))
+    tape.add(
+        AgentCompleted(agent="a", output="", cached=True),
+        AgentCompleted(agent="b", output="", reused=True),
+        AgentCompleted(agent="c", output="", status="insufficient", seconds=2.0, cost_usd=0.5),
+    )
+    log = printed(tape)
+
+    assert "a           done   cached" in log
+    assert "b           done   done before" in log
+    assert "c           done   2.0s  insufficient  $0.5000" in log
