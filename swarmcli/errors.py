@@ -136,6 +136,10 @@ class ModelError(SwarmError):
         self.kind: FailureKind = kind
         self.model = model
         self.retry_after_s = retry_after_s
+        self.attempts = 0
+        """Requests that were sent before it was given up; set by the retries."""
+        self.seconds = 0.0
+        """Busy time of those requests."""
         self.exit_code = exit_code_of({kind})
 
 

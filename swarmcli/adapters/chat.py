@@ -15,6 +15,7 @@ from swarmcli.errors import FailureKind
 from swarmcli.recipe.values import Json
 
 MAX_REPLY_CHARS = 10_000_000
+_LONGEST_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +49,14 @@ class SinkFailed(Exception):
 
 
 class RawStream(Protocol):
-    """What is used of LiteLLM's `CustomStreamWrapper`. The first three hold only what came over the wire."""
+    """What is used of LiteLLM's `CustomStreamWrapper`."""
 
     received_finish_reason: str | None
+    """From the wire; None for every stream of the providers that `streamed_answer` calls unproven."""
     intermittent_finish_reason: str | None
+    """For Gemini "stop" from the first piece on: says when an answer was cut for length, and nothing else."""
     chunks: Sequence[object]
+    """As they came, without the usage that LiteLLM makes up at the end."""
 
     def __aiter__(self) -> AsyncIterator[object]: ...
 
@@ -87,7 +91,7 @@ def arguments_of(request: ModelRequest, *, takes_schema: bool) -> dict[str, obje
 
 def _socket_timeout_s(deadline_s: float) -> float:
     """Never the first to fire, and one of few values: LiteLLM keeps one SDK client, with its own pool, per value."""
-    return 2.0 ** math.ceil(math.log2(max(deadline_s, 1.0) + 1.0))
+    return 2.0 ** math.ceil(math.log2(min(max(deadline_s, 1.0), _LONGEST_S) + 1.0))
 
 
 def _response_format(schema: Mapping[str, Json]) -> dict[str, object]:
@@ -131,8 +135,14 @@ def whole_answer(response: object) -> Answer:
     )
 
 
-async def streamed_answer(stream: RawStream, sink: TextSink) -> Answer:
+async def streamed_answer(stream: RawStream, sink: TextSink, *, proves_end: bool = True) -> Answer:
     """Hand the pieces over as they come, then check the whole. Closes the stream in any case.
+
+    Args:
+        stream: from `acompletion(stream=True)`.
+        sink: gets every piece.
+        proves_end: False where LiteLLM shows no difference between a stream that ended and one that was cut; then
+            the caller must find out from the text.
 
     Raises:
         Unusable: as `whole_answer`; "truncated" also for a stream that ended without the provider's own end mark.
@@ -142,28 +152,38 @@ async def streamed_answer(stream: RawStream, sink: TextSink) -> Answer:
     size = 0
     try:
         async for chunk in stream:
-            piece = _piece(chunk)
-            if not piece:
-                continue
-            pieces.append(piece)
-            size += len(piece)
-            if size > MAX_REPLY_CHARS:
-                break
-            try:
-                sink.feed(piece)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is the sink's
-                raise SinkFailed(error) from None
+            if piece := _piece(chunk):
+                pieces.append(piece)
+                size += len(piece)
+                if size > MAX_REPLY_CHARS:
+                    break
+                hand_over(piece, sink)
     finally:
         await stream.aclose()
-    finish = stream.received_finish_reason or stream.intermittent_finish_reason
-    raw_usage = next((u for c in reversed(stream.chunks) if (u := getattr(c, "usage", None))), None)
-    if finish is None and raw_usage is None and size <= MAX_REPLY_CHARS:
-        if pieces:
+    # Usage proves nothing: Anthropic begins with it, Gemini repeats it, and where none came LiteLLM counts itself.
+    finish = stream.received_finish_reason
+    if finish is None and size <= MAX_REPLY_CHARS:
+        if not pieces:
+            raise Unusable("protocol", "the stream was empty")
+        if proves_end:
             raise Unusable("truncated", "the stream broke off")
-        raise Unusable("protocol", "the stream was empty")
+        finish = stream.intermittent_finish_reason
     text = "".join(pieces)
     _check(finish, text)
+    raw_usage = next((u for c in reversed(stream.chunks) if (u := getattr(c, "usage", None))), None)
     return Answer(text=text, usage=_usage(raw_usage), raw_usage=raw_usage)
+
+
+def hand_over(piece: str, sink: TextSink) -> None:
+    """Feed the sink.
+
+    Raises:
+        SinkFailed: it raised.
+    """
+    try:
+        sink.feed(piece)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is the sink's
+        raise SinkFailed(error) from None
 
 
 def _piece(chunk: object) -> str | None:

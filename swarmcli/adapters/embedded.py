@@ -20,13 +20,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
-from swarmcli.adapters.weights import PULL_COMMAND, embedded_installed, not_installed
+from swarmcli.adapters.weights import PULL_COMMAND, SMOLLM2_FILE, embedded_installed, not_installed
 from swarmcli.errors import SwarmError
 
 SLOTS = 4
 """Requests that are answered at once; the others wait in the server's own queue."""
 CONTEXT = 4096
 """Tokens of prompt and answer together, for each slot; a model trained on less gets less."""
+MAX_ANSWER = 512
+"""Most tokens of one answer of smollm2; what is longer than that is never an answer."""
 WIRE_NAME = "embedded"
 """The same for every file: LiteLLM treats names that look like known models in special ways."""
 LOAD_TIMEOUT_S = 300.0
@@ -159,6 +161,7 @@ class EmbeddedServer:
             "slots": self._slots,
             "context": self._context,
             "threads": usable_cores(),
+            "tame": self._path.name == SMOLLM2_FILE,
         }
         return json.dumps(wish).encode() + b"\n"
 
@@ -268,7 +271,21 @@ def _load(wish: Mapping[str, Any]) -> _Server:
     params.cache_ram_mib = 0  # up to 8 GiB of old prompts otherwise
     params.ui = False
     params.verbosity = _WARNINGS
+    if wish["tame"]:
+        _tame(params)
     return cast("_Server", llama.Server(params))
+
+
+def _tame(params: Any) -> None:  # noqa: ANN401 - xllamacpp has no types
+    """Defaults, for requests that say nothing else, which keep 135M parameters from repeating themselves.
+
+    Greedy, so that a run can be repeated; a penalty on sequences of words that came before (DRY); an end.
+    """
+    params.n_predict = MAX_ANSWER
+    params.sampling.temp = 0.0
+    params.sampling.dry_multiplier = 0.8
+    params.sampling.dry_allowed_length = 3
+    params.sampling.dry_penalty_last_n = 1024
 
 
 def _get(address: str, path: str, key: str) -> object:

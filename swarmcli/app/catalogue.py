@@ -8,7 +8,7 @@ from swarmcli.adapters.atomic import write_atomic
 from swarmcli.app.source import read_recipe
 from swarmcli.app.workspace import open_workspace
 from swarmcli.errors import EXIT_USAGE, RecipeError, UsageError
-from swarmcli.recipe.diagnostic import render_problems
+from swarmcli.recipe.diagnostic import render_problem, render_problems
 from swarmcli.recipe.load import unsupported
 from swarmcli.recipe.shipped import known_recipes
 from swarmcli.ui.clean import clean, one_line
@@ -63,7 +63,7 @@ def check(names: list[str]) -> int:
             err(f"error: {clean(error.message)}{hint}")
             continue
         for problem in unsupported(recipe):
-            err(f"note: {name}:{problem.line}:{problem.column}: {clean(problem.message)}")
+            err(render_problem(problem, recipe.source, recipe.text, label="note"))
         err(f"{name}: ok")
     return code
 

@@ -1,6 +1,7 @@
 """The model path of a run: LiteLLM at the edge, and our middleware around it, outermost first."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +15,9 @@ from swarmcli.adapters.litellm_client import LitellmClient
 from swarmcli.adapters.model_table import facts_of
 from swarmcli.adapters.ready_client import ReadyClient
 from swarmcli.adapters.retry import RetryingClient
+from swarmcli.app.models import is_local
 from swarmcli.core.budget import Budget
 from swarmcli.core.ports import Clock, Emit, ModelClient
-from swarmcli.core.routing import Roles
 from swarmcli.recipe.values import CacheRules, ModelSpec, Price, Rate
 
 
@@ -24,7 +25,10 @@ from swarmcli.recipe.values import CacheRules, ModelSpec, Price, Rate
 class PathOrder:
     """What the model path needs to know."""
 
-    roles: Roles
+    resolve: Callable[[str], ModelSpec]
+    """Role or LiteLLM id -> model, for fallbacks."""
+    local_parallel: int | None
+    """Requests at once to a model on this machine; None: as many as the run has agents."""
     rates: tuple[Rate, ...]
     attempts: int
     cache: CacheRules
@@ -41,7 +45,13 @@ def compose(order: PathOrder, *, clock: Clock, emit: Emit) -> ModelClient:
     answer is cached under its own model.
     """
     edge = EmbeddedClient(LitellmClient(), cache_dir=order.cache_dir, log=order.log)
-    limited = LimitedClient(edge, rates=order.rates, clock=clock, emit=emit)
+    limited = LimitedClient(
+        edge,
+        rates=order.rates,
+        clock=clock,
+        emit=emit,
+        default_parallel=lambda model: order.local_parallel if is_local(model) else None,
+    )
     budgeted = BudgetedClient(limited, order.budget, clock=clock, emit=emit, price_of=_price_of)
     retrying = RetryingClient(
         budgeted, attempts=order.attempts, clock=clock, rng=random.Random(), emit=emit
@@ -54,7 +64,7 @@ def compose(order: PathOrder, *, clock: Clock, emit: Emit) -> ModelClient:
         emit=emit,
         ttl_s=order.cache.ttl_s,
     )
-    return FallbackClient(cached, resolve=order.roles.resolve, emit=emit)
+    return FallbackClient(cached, resolve=order.resolve, emit=emit)
 
 
 def _price_of(model: ModelSpec) -> Price | None:

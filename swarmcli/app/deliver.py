@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,8 @@ def _explain(
     if report.error is not None:
         hint = f"\nhint: {clean(report.error.hint)}" if report.error.hint else ""
         err(f"error: {clean(report.error.message)}{hint}")
+    elif report.merged is None:
+        err(f"error: {_cause(report)}\nhint: swarm logs {run_dir.id} --failed")
     if fault is not None:
         err(f"error: the result does not fit the output schema: {clean(fault)}")
     if not prepared.options.quiet:
@@ -159,3 +162,16 @@ def _explain(
             notes=[f"{EMBEDDED} has {TINY_NOTE}"] if tiny else [],
         )
         print_summary(rows, sys.stderr, color=result.display.color)
+
+
+def _cause(report: RunReport) -> str:
+    """Why there is no result, in one line: the first failure of the most common kind, and how many there are."""
+    failures = [o for o in report.outcomes if o.failure is not None and o.state == "failed"]
+    if not failures:
+        return f"no agent finished ({report.end.status})"
+    kinds = Counter(o.failure.kind for o in failures if o.failure is not None)
+    kind, count = kinds.most_common(1)[0]
+    first = next(o for o in failures if o.failure is not None and o.failure.kind == kind)
+    started = len([o for o in report.outcomes if o.state != "skipped"])
+    others = f" ({count} of {started} agents)" if started > 1 else ""
+    return f"{first.agent}: {clean(first.reason)}{others}"

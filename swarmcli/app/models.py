@@ -1,6 +1,6 @@
 """Which models a run uses, and whether they can be reached: decided and said before anything is sent."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from swarmcli.adapters import providers
@@ -58,6 +58,11 @@ def _completed(spec: ModelSpec, env: Mapping[str, str]) -> ModelSpec:
         api_base=spec.api_base or providers.api_base_of(spec.id, env),
         context_window=facts_of(spec).context_window,
     )
+
+
+def resolver(roles: Roles, env: Mapping[str, str]) -> Callable[[str], ModelSpec]:
+    """Role or LiteLLM id -> the model with its endpoint, for fallbacks: answers of two endpoints must not mix."""
+    return lambda name: _completed(roles.resolve(name), env)
 
 
 def models_in_use(

@@ -1,12 +1,13 @@
 """`swarm plan`: ask for a plan and print it, without running any of it."""
 
 import asyncio
+import os
 from dataclasses import replace
 
 from swarmcli.adapters.clock import SystemClock
 from swarmcli.app.compose import PathOrder, compose
 from swarmcli.app.deliver import json_text, write_result
-from swarmcli.app.models import preflight
+from swarmcli.app.models import preflight, resolver
 from swarmcli.app.prepare import Prepared, require_models
 from swarmcli.app.session import briefing_of, budget_of
 from swarmcli.app.workspace import Workspace
@@ -76,7 +77,8 @@ async def _plan(prepared: Prepared, roles: Roles, ws: Workspace, blocks: DataBlo
 
     clock = SystemClock()
     order = PathOrder(
-        roles=roles,
+        resolve=resolver(roles, os.environ),
+        local_parallel=prepared.local_parallel,
         rates=prepared.recipe.rate,
         attempts=prepared.recipe.retry_attempts,
         cache=prepared.cache,

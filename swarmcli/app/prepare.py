@@ -7,7 +7,15 @@ from dataclasses import dataclass, replace
 from swarmcli import __version__
 from swarmcli.adapters.folders import block_key
 from swarmcli.app.intake import Intake, read_plan_file
-from swarmcli.app.models import check_prices, choose_roles, models_in_use, no_model, parallel_of
+from swarmcli.app.models import (
+    LOCAL_PARALLEL,
+    check_prices,
+    choose_roles,
+    is_local,
+    models_in_use,
+    no_model,
+    parallel_of,
+)
 from swarmcli.app.options import RunOptions
 from swarmcli.app.workspace import Workspace
 from swarmcli.core.blocks import DataBlocks
@@ -43,6 +51,11 @@ class Prepared:
     def recipe(self) -> Recipe:
         """The recipe as loaded."""
         return self.intake.recipe
+
+    @property
+    def local_parallel(self) -> int | None:
+        """Requests at once to a model on this machine, where nobody said how many agents may work."""
+        return LOCAL_PARALLEL if self.limits.parallel is None else None
 
     @property
     def merge(self) -> MergeStrategy:
@@ -100,6 +113,7 @@ def prepare(
     elif plan is not None:
         fixed = plan.tasks or None
         mode = ModeChoice(mode="swarm" if fixed else "instant", reason="the plan exists already")
+    _tell_foreign_endpoints(ws, recipe)
     prepared = Prepared(
         intake=intake,
         options=options,
@@ -113,6 +127,14 @@ def prepare(
         merge_in_code=merge_in_code,
     )
     return replace(prepared, parallel=parallel_of(prepared.limits.parallel, prepared.models()))
+
+
+def _tell_foreign_endpoints(ws: Workspace, recipe: Recipe) -> None:
+    """A recipe may send prompts and a key anywhere, but never silently."""
+    for spec in recipe.models.values():
+        if isinstance(spec, ModelSpec) and spec.api_base and not is_local(spec):
+            key = f" with the key in {spec.api_key_env}" if spec.api_key_env else ""
+            ws.note(f"the recipe sends requests for {spec.id}{key} to {spec.api_base}")
 
 
 def require_models(prepared: Prepared, ws: Workspace) -> Roles:

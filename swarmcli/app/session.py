@@ -16,6 +16,7 @@ from swarmcli.adapters.files import read_text
 from swarmcli.adapters.journal import EventLog
 from swarmcli.adapters.runs import RunDir
 from swarmcli.app.compose import PathOrder, compose
+from swarmcli.app.models import resolver
 from swarmcli.app.prepare import Prepared, order_of
 from swarmcli.app.workspace import Workspace
 from swarmcli.core.blocks import DataBlocks
@@ -120,7 +121,8 @@ async def run_session(
         budget = budget_of(prepared)
         client = compose(
             PathOrder(
-                roles=roles,
+                resolve=resolver(roles, os.environ),
+                local_parallel=prepared.local_parallel,
                 rates=prepared.recipe.rate,
                 attempts=prepared.recipe.retry_attempts,
                 cache=prepared.cache,

@@ -42,7 +42,7 @@ class ModelRequest:
     agent: str | None = None
     """The agent's id; None for planner and writer."""
     timeout_s: float = 600.0
-    """Total time for one attempt, connection to last byte."""
+    """Total time, first request sent to last byte; retries share it, waiting for a slot does not count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,9 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from swarmcli.errors import UsageError
-from swarmcli.recipe.values import Mode, ModelSpec, Recipe, RoleRef
+from swarmcli.recipe.values import ROLES, Mode, ModelSpec, Recipe, RoleRef
 
-ROLES = ("planner", "small", "large", "judge", "writer")
 _FALL_BACK_TO: Mapping[str, tuple[str, ...]] = {
     "planner": ("large", "small"),
     "judge": ("large", "small"),

@@ -142,14 +142,18 @@ class AgentRunner:
             return task.model or ""
 
     def _failed(self, task: Task, error: SwarmError, started_s: float, spent: _Spent) -> Outcome:
-        kind: FailureKind = error.kind if isinstance(error, ModelError) else "template"
+        kind: FailureKind = "template"
+        if isinstance(error, ModelError):
+            kind = error.kind
+            spent.attempts += error.attempts
+            spent.busy_s += error.seconds
         now = self._clock.monotonic()
         return Outcome(
             task=task,
             state="failed",
             failure=Failure(kind=kind, message=error.message),
             model=self._model_id(task),
-            attempts=spent.attempts or 1,
+            attempts=spent.attempts,
             usage=spent.usage,
             cost_usd=spent.cost_usd,
             busy_s=spent.busy_s,

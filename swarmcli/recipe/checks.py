@@ -15,11 +15,10 @@ from swarmcli.recipe.outline import Named, Outline, listing, mapping, text, text
 from swarmcli.recipe.output_schema import schema_problems
 from swarmcli.recipe.params import fits, same, type_words
 from swarmcli.recipe.template_checks import RESERVED_NAMES, check_templates
-from swarmcli.recipe.values import Json, ParamType
+from swarmcli.recipe.values import ROLES, Json, ParamType
 from swarmcli.recipe.wording import closest, did_you_mean, found, listed
 from swarmcli.recipe.yaml_source import plain_value
 
-BUILT_IN_ROLES = ("planner", "small", "large", "judge", "writer")
 BUILT_IN_SERVER = "files"
 
 _MODEL_ID = re.compile(r"[^\s/]+/\S+")
@@ -119,7 +118,7 @@ def _check_models(outline: Outline) -> Iterator[Problem]:
             continue
         path: Path = ("models", name, "model")
         hint = f"to use another role's model write '{name}: {model}'"
-        if model not in outline.models and model not in BUILT_IN_ROLES:
+        if model not in outline.models and model not in ROLES:
             hint = _provider_hint(model)
         yield outline.document.problem(
             f"{outline.label(path)} must be a model id (provider/name), found {found(model)}",
@@ -152,7 +151,7 @@ def _votes(outline: Outline) -> Iterator[tuple[Path, Mapping[str, Json]]]:
 
 def _check_model(outline: Outline, named: Named) -> Iterator[Problem]:
     name = named.text
-    if not name.strip() or name in outline.models or name in BUILT_IN_ROLES:
+    if not name.strip() or name in outline.models or name in ROLES:
         return
     if _MODEL_ID.fullmatch(name):
         return
@@ -160,7 +159,7 @@ def _check_model(outline: Outline, named: Named) -> Iterator[Problem]:
         message = f"'{name}' is no model id: write provider/name without spaces"
         yield outline.document.problem(message, named.path)
         return
-    roles = (*outline.models, *BUILT_IN_ROLES)
+    roles = (*outline.models, *ROLES)
     close = closest(name, roles)
     yield outline.document.problem(
         f"'{name}' is neither a model role nor a model id (provider/name)",

@@ -4,7 +4,7 @@ All problems of a file are found in one go. A misspelt key is reported once and 
 so that it does not also appear as a missing key, an unknown task and twenty unknown variables.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path as FilePath
 from typing import TypeVar, cast
 
@@ -46,12 +46,12 @@ def load_recipe(text: str, source: str, *, cwd: FilePath) -> values.Recipe:
         RecipeError: with every problem that was found, sorted by place.
     """
     document = parse(text, source)
-    problems = _version_problems(document)
-    if problems and isinstance(document.data.get("version"), int):
-        raise RecipeError(source, document.text, problems)
-    document, typos = _without_typos(document)
+    newer = _newer_version(document)
+    if newer is not None:
+        raise RecipeError(source, document.text, [newer])
+    document, problems = _without_typos(document)
     file, mistyped = _validated(document)
-    problems += [*typos, *mistyped, *check(document, cwd)]
+    problems += [*_version_problems(document), *mistyped, *check(document, cwd)]
     if problems or file is None:
         raise RecipeError(source, document.text, _unique(problems)[:MAX_PROBLEMS])
     return _recipe(file, document, source, text)
@@ -67,57 +67,57 @@ def template_variables(recipe: values.Recipe) -> frozenset[str]:
 
 def unsupported(recipe: values.Recipe) -> list[Problem]:
     """Uses of features that this version reads but does not carry out yet; running such a recipe is refused."""
-    uses: list[tuple[str, Path]] = []
-    if recipe.vote is not None:
-        uses.append(("votes", ("vote",)))
-    uses += [
-        (f"the vote of task '{task.id}'", ("tasks", index, "vote"))
-        for index, task in enumerate(recipe.tasks)
-        if task.vote is not None
+    uses = [
+        (f"this version of swarm does not carry out {what} yet", path)
+        for what, path in _unsupported_uses(recipe)
     ]
-    if recipe.verify is not None and recipe.verify.critic is not None:
-        uses.append(("a critic", ("verify", "critic")))
-    if recipe.verify is not None and recipe.verify.conflicts:
-        uses.append(("asking again about conflicts", ("verify", "conflicts")))
-    if recipe.tools.mcp:
-        uses.append(("tool servers", ("tools", "mcp")))
-    uses += [
-        (f"the tools of agent '{name}'", ("agents", name, "tools"))
-        for name, profile in recipe.agents.items()
-        if profile.tools
-    ]
-    if not uses:
-        return []
-    nowhere = Document(text="", data={}, keys={}, values={})
-    document = parse(recipe.text, recipe.source) if recipe.text else nowhere
+    if not uses or not recipe.text:
+        return [Problem(message=message) for message, _ in uses]
+    document = parse(recipe.text, recipe.source)
     return _unique(
         [
-            document.problem(
-                f"this version of swarm does not carry out {what} yet",
-                path,
-                at_key=True,
-                hint=f"remove '{path[-1]}'",
-            )
-            if recipe.text
-            else Problem(message=f"this version of swarm does not carry out {what} yet")
-            for what, path in uses
+            document.problem(message, path, at_key=True, hint=f"remove '{path[-1]}'")
+            for message, path in uses
         ]
     )
 
 
-def _version_problems(document: Document) -> list[Problem]:
+def _unsupported_uses(recipe: values.Recipe) -> Iterator[tuple[str, Path]]:
+    if recipe.vote is not None:
+        yield "votes", ("vote",)
+    for index, task in enumerate(recipe.tasks):
+        if task.vote is not None:
+            yield f"the vote of task '{task.id}'", ("tasks", index, "vote")
+    if recipe.verify is not None and recipe.verify.critic is not None:
+        yield "a critic", ("verify", "critic")
+    if recipe.verify is not None and recipe.verify.conflicts:
+        yield "asking again about conflicts", ("verify", "conflicts")
+    if recipe.tools.mcp:
+        yield "tool servers", ("tools", "mcp")
+    for name, profile in recipe.agents.items():
+        if profile.tools:
+            yield f"the tools of agent '{name}'", ("agents", name, "tools")
+
+
+def _newer_version(document: Document) -> Problem | None:
+    """A recipe of a later format is refused for that alone: nothing else in it can be judged."""
     version = document.data.get("version")
+    if type(version) is not int or version <= VERSION:
+        return None
+    message = f"the recipe is of version {version}; this swarm reads version {VERSION}"
+    return document.problem(message, ("version",), hint="update swarm")
+
+
+def _version_problems(document: Document) -> list[Problem]:
     if "version" not in document.data:
         message, hint = "the recipe has no 'version'", f"begin with 'version: {VERSION}'"
         return [document.problem(message, (), hint=hint)]
-    if type(version) is int and version > VERSION:
-        message = f"the recipe is of version {version}; this swarm reads version {VERSION}"
-        return [document.problem(message, ("version",), hint="update swarm")]
-    if type(version) is not int or version != VERSION:
-        spelling = document.spelling(("version",)) or "a collection"
-        message = f"'version' must be {VERSION}, found {spelling}"
-        return [document.problem(message, ("version",), hint=f"write 'version: {VERSION}'")]
-    return []
+    version = document.data["version"]
+    if version is None or (type(version) is int and version == VERSION):
+        return []  # that it has no value is reported with the other empty ones
+    spelling = document.spelling(("version",)) or "a collection"
+    message = f"'version' must be {VERSION}, found {spelling}"
+    return [document.problem(message, ("version",), hint=f"write 'version: {VERSION}'")]
 
 
 def _without_typos(document: Document) -> tuple[Document, list[Problem]]:

@@ -6,6 +6,7 @@ The validator and the repairer are imported by the first call that needs them.
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from swarmcli.recipe.document import Path
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 _FENCED = re.compile(r"^ {0,3}```[^\n`]*\n(.*?)^ {0,3}```[ \t]*$", re.DOTALL | re.MULTILINE)
 _BEGIN = re.compile(r"[\[{]")
 _MAX_ATTEMPTS = 2_000
-_MAX_REPAIRED = 200_000
-"""Characters that the repairer may get: it is slow."""
+_MAX_REPAIRED = 100_000
+_MAX_REPAIRED_DEPTH = 100
+"""What the repairer may get: it is slow, and quadratic in the depth."""
 
 
 class Validated(NamedTuple):
@@ -189,7 +191,9 @@ def _last_values(text: str) -> Iterator[Json]:
             break
         try:
             value, position = cast("tuple[Json, int]", decoder.raw_decode(text, begin.start()))
-        except (ValueError, RecursionError):
+        except RecursionError:
+            break
+        except ValueError:
             position = begin.start() + 1
             continue
         (objects if isinstance(value, dict) else lists)[:] = [value]
@@ -204,13 +208,19 @@ def _repaired(text: str) -> Json:
     blocks = _FENCED.findall(text)
     body = blocks[-1] if blocks else text
     begin = _BEGIN.search(body)
-    if begin is None or len(body) > _MAX_REPAIRED:
+    if begin is None or len(body) > _MAX_REPAIRED or _depth(body) > _MAX_REPAIRED_DEPTH:
         return None
     try:
         value = cast("Json", repair_json(body[begin.start() :], return_objects=True))
     except (ValueError, RecursionError, IndexError, TypeError):
         return None
     return value if isinstance(value, dict | list) and value else None
+
+
+def _depth(text: str) -> int:
+    """How deep brackets are nested at most, those in strings included."""
+    steps = (1 if bracket[0] in "[{" else -1 for bracket in re.finditer(r"[\[{}\]]", text))
+    return max(accumulate(steps), default=0)
 
 
 def _refuse_constant(name: str) -> Json:

@@ -9,7 +9,9 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin
 
-os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # looking for plug-ins costs 15 ms at each start
+os.environ.setdefault(
+    "PYDANTIC_DISABLE_PLUGINS", "__all__"
+)  # looking for plug-ins costs 15 ms at each start
 
 from pydantic import (
     AfterValidator,
@@ -294,7 +296,7 @@ class LimitsEntry(_Strict):
     parallel: Count | None = Field(default=None, description="Agents at work at once.")
     timeout: Duration | None = Field(default=None, description="Of the whole run: 90s, 5m, 1h30m.")
     task_timeout: Duration | None = Field(default=None, description="Of one agent.")
-    max_cost_usd: float | None = Field(default=None, ge=0, description="Most US dollars spent.")
+    max_cost_usd: float | None = Field(default=None, gt=0, description="Most US dollars spent.")
     max_tokens: Count | None = Field(default=None, description="Most tokens, in and out together.")
     max_calls: Count = Field(default=values.Limits().max_calls, description="Most model calls.")
     reserve: Percent = Field(

@@ -87,7 +87,9 @@ def _not_found(name: str, cwd: Path, search_path: Sequence[Path]) -> UsageError:
         return UsageError(
             f"no recipe is called '{name}'", hint=f"for the file here: swarm run {here[0]}"
         )
-    if _is_there(cwd / name):
+    if name and (cwd / name).is_dir():
+        return _folder(cwd / name, name)
+    if name and _is_there(cwd / name):
         message = f"'{name}' is a file, but recipes end in .yaml or .yml"
         return UsageError(message, hint=f"swarm run ./{name}, if it is one")
     folders = (*search_path, data_dir("recipes"))
@@ -99,12 +101,12 @@ def _not_found(name: str, cwd: Path, search_path: Sequence[Path]) -> UsageError:
 
 def _read(path: Path, source: str) -> str:
     try:
-        if path.is_dir():
-            raise UsageError(f"'{source}' is a folder, not a recipe", hint=_files_hint(path))
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise _no_file(path, source) from None
+    except IsADirectoryError:
+        raise _folder(path, source) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(f"cannot read the recipe '{source}': {reason}") from None
@@ -121,9 +123,10 @@ def _no_file(path: Path, source: str) -> UsageError:
     )
 
 
-def _files_hint(folder: Path) -> str | None:
-    names = [path.name for path in _recipe_files(folder)]
-    return f"recipes in it: {listed(names)}" if names else None
+def _folder(path: Path, source: str) -> UsageError:
+    names = [other.name for other in _recipe_files(path)]
+    hint = f"recipes in it: {listed(names)}" if names else None
+    return UsageError(f"'{source}' is a folder, not a recipe", hint=hint)
 
 
 def _recipe_files(folder: Path) -> list[Path]:

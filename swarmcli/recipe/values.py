@@ -16,7 +16,8 @@ OnError = Literal["continue", "fail_fast"]
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 """A JSON value."""
 
-NOTHING: Mapping[str, Json] = {}
+ROLES = ("planner", "small", "large", "judge", "writer")
+"""The model roles that the engine uses; a recipe may add its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,6 +78,7 @@ def _render(text: str, stream: TextIO, color: bool, env: Mapping[str, str]) -> N
         markup=False,
         emoji=False,
         highlight=False,
+        _environ=env,
     )
     drawn = console.render(Markdown(text, hyperlinks=False))
     safe = [Segment(clean(s.text, joiners=True), s.style) for s in drawn if not s.control]

@@ -14,7 +14,8 @@ from swarmcli.core.events import PlanTask, RunEnd, Stamped
 from swarmcli.ui.cells import count, duration
 from swarmcli.ui.clean import clean_result, one_line
 from swarmcli.ui.lines import guard
-from swarmcli.ui.state import Agent, State, Step, fault_text
+from swarmcli.ui.state import fault_text
+from swarmcli.ui.steps import Agent, State, Step
 from swarmcli.ui.terminal import is_on
 from swarmcli.ui.view import RunView
 

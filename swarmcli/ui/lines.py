@@ -42,7 +42,8 @@ from swarmcli.core.events import (
 )
 from swarmcli.ui.cells import Span, clock, count, dollars, duration
 from swarmcli.ui.clean import one_line
-from swarmcli.ui.state import ENDED, Spend, State, Step, fault_text, retry_word
+from swarmcli.ui.state import fault_text, retry_word
+from swarmcli.ui.steps import ENDED, Spend, State, Step
 from swarmcli.ui.terminal import paint
 from swarmcli.ui.ticker import Ticker
 from swarmcli.ui.view import RunView

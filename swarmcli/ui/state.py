@@ -4,11 +4,8 @@ Rule: `feed` does a bounded amount of work per event and keeps every sum up to d
 walk over all agents. It takes events of any order and any subset: a display must not be what breaks a run.
 """
 
-from bisect import insort
 from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from enum import StrEnum
 
 from swarmcli.core.events import (
     AgentCancelled,
@@ -39,140 +36,17 @@ from swarmcli.core.events import (
     Usage,
     Warned,
 )
+from swarmcli.ui.cells import dollars
 from swarmcli.ui.clean import one_line
+from swarmcli.ui.steps import ENDED, LIVE, Agent, Phase, Retry, Spend, State, Step
 
 MAX_SINGLE_STEPS = 6
 """A fixed graph with more single tasks than this shows them under one head, as a planner's plan does."""
-NOTE_HOLD_S = 0.5
-"""A note stays at least this long, so that it can be read."""
 ETA_WINDOW_S = 30.0
 MIN_ENDS = 10
 
 LOCAL_PREFIXES = ("embedded/", "ollama/", "ollama_chat/", "lm_studio/", "llamafile/")
 """Models that run on the user's own machine: they cost no money, so an absent price is not an unknown one."""
-
-
-class State(StrEnum):
-    """Where an agent stands. The values are the letters of `Step.cells`."""
-
-    QUEUED = "q"
-    STARTED = "s"
-    """It has begun, and its first call has not left yet."""
-    RUNNING = "r"
-    RETRYING = "w"
-    DONE = "d"
-    CACHED = "c"
-    REUSED = "u"
-    FAILED = "f"
-    SKIPPED = "k"
-    CANCELLED = "x"
-
-
-LIVE = frozenset({State.STARTED, State.RUNNING, State.RETRYING})
-ENDED = frozenset(State) - LIVE - {State.QUEUED}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retry:
-    """A call that failed and waits for its next attempt."""
-
-    why: str
-    until_t: float
-    next_attempt: int
-    max: int
-
-
-@dataclass(slots=True, kw_only=True)
-class Spend:
-    """Tokens and money of one agent, step or run."""
-
-    tokens: int = 0
-    cost_usd: float = 0.0
-    unpriced: int = 0
-    """Completed calls whose price nobody knows."""
-
-    def add(self, tokens: int, cost_usd: float, unpriced: int) -> None:
-        self.tokens += tokens
-        self.cost_usd += cost_usd
-        self.unpriced += unpriced
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Agent:
-    """One agent as its row shows it. All texts are cleaned and one line."""
-
-    id: str
-    group: str
-    state: State = State.QUEUED
-    model: str = ""
-    prompt: str = ""
-    note: str = ""
-    note_t: float = -NOTE_HOLD_S
-    next_note: str | None = None
-    """Came while `note` was still being read."""
-    outcome: str = ""
-    """Why it failed, was skipped or cancelled; or what a finished one says of its answer, when that is not ok."""
-    kind: str = ""
-    """The failure's kind."""
-    retry: Retry | None = None
-    since_t: float = 0.0
-    seconds: float = 0.0
-    """Busy time, once it has ended."""
-    spend: Spend = field(default_factory=Spend)
-    called: bool = False
-    homes: "list[tuple[Step, int]]" = field(default_factory=list["tuple[Step, int]"])
-    """Every step that counts it, with its place there."""
-
-    def note_at(self, now_t: float) -> str:
-        """The note to show now."""
-        if self.next_note is not None and now_t >= self.note_t + NOTE_HOLD_S:
-            return self.next_note
-        return self.note
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Step:
-    """The agents under one head: a fan-out, a single task, or all tasks of a plan."""
-
-    name: str
-    single: bool = False
-    """It stands for one task that is also in the pool of single tasks."""
-    agents: list[Agent] = field(default_factory=list[Agent])
-    cells: bytearray = field(default_factory=bytearray)
-    """The state of each agent, one letter each, in the order of `agents`."""
-    counts: Counter[State] = field(default_factory=Counter[State])
-    live: dict[str, Agent] = field(default_factory=dict[str, Agent])
-    """Started and not ended, oldest first."""
-    retrying: dict[str, Agent] = field(default_factory=dict[str, Agent])
-    failed: list[Agent] = field(default_factory=list[Agent])
-    busy_s: list[float] = field(default_factory=list[float])
-    """Sorted busy times of the agents that called and ended."""
-    first_t: float | None = None
-    last_t: float = 0.0
-    spend: Spend = field(default_factory=Spend)
-
-    @property
-    def ended(self) -> int:
-        """How many of its agents have ended."""
-        return len(self.agents) - self.counts[State.QUEUED] - len(self.live)
-
-    @property
-    def median_s(self) -> float | None:
-        """Median busy time, once five agents have shown it."""
-        return self.busy_s[len(self.busy_s) // 2] if len(self.busy_s) >= 5 else None
-
-
-@dataclass(slots=True, kw_only=True)
-class Phase:
-    """Planning or merging: work of the run itself."""
-
-    name: str
-    note: str = ""
-    started_t: float | None = None
-    seconds: float | None = None
-    """None while it runs."""
-    retry: Retry | None = None
-    spend: Spend = field(default_factory=Spend)
 
 
 class RunState:
@@ -259,6 +133,19 @@ class RunState:
     def free(self) -> bool:
         """Every model runs on the user's own machine."""
         return bool(self.models) and all(m.startswith(LOCAL_PREFIXES) for m in self.models)
+
+    def spins(self) -> bool:
+        """Something moves on the screen without an event: a spinner."""
+        live = any(self.counts[state] for state in LIVE)
+        merging = self.merge.started_t is not None and self.merge.seconds is None
+        return live or self.planning or merging
+
+    def money(self) -> str:
+        """`$0.41/$2.00`, `$?` when the price of a completed call is unknown, nothing when all models are local."""
+        if self.free:
+            return ""
+        spent = "$?" if self.spend.unpriced else _spent(self.spend.cost_usd)
+        return spent if self.max_cost_usd is None else f"{spent}/{dollars(self.max_cost_usd)}"
 
     @property
     def planning(self) -> bool:
@@ -376,7 +263,7 @@ class RunState:
         elif agent.state not in ENDED:
             if agent.state in {State.QUEUED, State.STARTED}:
                 self._move(agent, State.RUNNING, t)
-            _take_note(agent, one_line(event.note[:400]), t)
+            agent.take_note(one_line(event.note[:400]), t)
 
     def _on_call(self, event: CallStarted | CallCompleted | CallRetry, t: float) -> None:
         agent = None if event.agent is None else self._agent(event.agent)
@@ -500,12 +387,7 @@ class RunState:
         self.counts[old] -= 1
         self.counts[new] += 1
         for step, place in agent.homes:
-            step.cells[place] = ord(new)
-            step.counts[old] -= 1
-            step.counts[new] += 1
-            if old is State.FAILED:
-                step.failed.remove(agent)
-            _file(step, agent, t)
+            step.move(agent, place, old, t)
         if new in {State.DONE, State.FAILED} and old not in ENDED:
             self._ends.append(t)
             while len(self._ends) > MIN_ENDS and self._ends[0] < t - self._window_s():
@@ -518,43 +400,16 @@ class RunState:
         return max(ETA_WINDOW_S, 2 * slowest)
 
 
+def _spent(amount: float) -> str:
+    return dollars(amount, 2 if amount >= 0.01 or not amount else 4)
+
+
 _RETRY_WORDS = {"rate_limit": "429", "server": "server error"}
 
 
 def retry_word(kind: str) -> str:
     """What a row calls a failure that will be tried again."""
     return _RETRY_WORDS.get(kind) or one_line(kind)
-
-
-def _file(step: Step, agent: Agent, t: float) -> None:
-    """Put the agent, whose state is new, into the step's lists."""
-    key, state = agent.id, agent.state
-    if state in LIVE:
-        step.live[key] = agent
-        step.first_t = t if step.first_t is None else step.first_t
-    elif step.live.pop(key, None) is not None or state in ENDED:
-        step.last_t = max(step.last_t, t)
-    if state is State.RETRYING:
-        step.retrying[key] = agent
-    else:
-        step.retrying.pop(key, None)
-    if state is State.FAILED:
-        step.failed.append(agent)
-    if state in {State.DONE, State.FAILED} and agent.seconds > 0:
-        insort(step.busy_s, agent.seconds)
-
-
-def _take_note(agent: Agent, note: str, t: float) -> None:
-    if agent.next_note is not None and t >= agent.note_t + NOTE_HOLD_S:
-        agent.note, agent.note_t, agent.next_note = (
-            agent.next_note,
-            agent.note_t + NOTE_HOLD_S,
-            None,
-        )
-    if t >= agent.note_t + NOTE_HOLD_S:
-        agent.note, agent.note_t = note, t
-    else:
-        agent.next_note = note
 
 
 def _first_line(prompt: str) -> str:

@@ -14,7 +14,7 @@ from swarmcli.errors import EXIT_SIGTERM
 from swarmcli.recipe.values import Json
 from swarmcli.ui.cells import Row, Span, count, dollars, duration, fit_row
 from swarmcli.ui.clean import one_line
-from swarmcli.ui.state import State, fault_text
+from swarmcli.ui.steps import State
 from swarmcli.ui.terminal import paint
 from swarmcli.ui.view import RunView
 
@@ -56,9 +56,6 @@ def summary_rows(
     facts = _Facts(end, view)
     more = "..." if ascii else "…"
     rows = [facts.verdict(ascii=ascii)]
-    if end.error is not None:
-        fault = fault_text(end.error.kind, end.error.message)
-        rows.append([Span("  "), Span(fault, "fail")])
     rows += [[Span(f"  {line}", "dim")] for line in (facts.parallelism(),) if line]
     rows += [[Span(f"  {line}", "fail")] for line in (facts.failures(),) if line]
     rows += [[Span(f"  {one_line(note)}", "warn")] for note in notes[:MAX_NOTES]]
@@ -87,8 +84,10 @@ class _Facts:
         self.agents = _mapping(end.totals.get("agents"))
 
     def number(self, key: str, state: State) -> int:
+        if not self.agents:
+            return self.view.counts[state]
         value = self.agents.get(key)
-        return int(value) if isinstance(value, int | float) else self.view.counts[state]
+        return int(value) if isinstance(value, int | float) else 0
 
     @property
     def total(self) -> int:
@@ -111,7 +110,7 @@ class _Facts:
             share = 100 * view.ended // max(1, view.total)
             who = "stopped by a signal" if self.end.exit_code == EXIT_SIGTERM else word
             word = f"{who} at {share} %"
-        facts = (duration(self.seconds), self._counts(), self._tokens(), self._money())
+        facts = (duration(self.seconds), self._money(), self._counts(), self._tokens())
         return [
             Span(f"{plain if ascii else glyph} ", style),
             Span(f"{view.recipe or 'swarm'} {view.short_run}".rstrip(), "name"),
@@ -186,21 +185,24 @@ class _Facts:
         return one_line(name)
 
     def failures(self) -> str:
-        """`13 failed: 12 schema, 1 timeout (scan[3], ...)`."""
-        if not self.failed:
-            return ""
+        """`13 failed: 12 schema, 1 timeout; scan[3]: missing 'severity'`: the causes, and one in its own words."""
+        faults = self._faults()
+        if not self.failed or not faults:
+            return f"{self.failed} failed" if self.failed else ""
+        causes = Counter(kind for _, kind, _ in faults).most_common(5)
+        agent, _, message = next(fault for fault in faults if fault[1] == causes[0][0])
+        told = ", ".join(f"{number} {kind}" for kind, number in causes)
+        return f"{self.failed} failed: {told}" + (f"; {agent}: {message}" if message else "")
+
+    def _faults(self) -> list[tuple[str, str, str]]:
+        """Agent, kind and message of each failure."""
         listed = self.end.totals.get("failures")
-        faults = [_mapping(item) for item in listed] if isinstance(listed, list) else []
-        if faults:
-            kinds = Counter(one_line(str(fault.get("kind", "unknown"))) for fault in faults)
-            names = [one_line(str(fault.get("agent", ""))) for fault in faults]
-        else:
-            failed = [a for a in self.view.agents.values() if a.state is State.FAILED]
-            kinds = Counter(agent.kind or "unknown" for agent in failed)
-            names = [agent.id for agent in failed]
-        causes = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common(5))
-        some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-        return f"{self.failed} failed: {causes}" + (f"  ({some})" if some else "")
+        if isinstance(listed, list) and listed:
+            items = [_mapping(item) for item in listed]
+            keys = ("agent", "kind", "message")
+            return [tuple(one_line(str(item.get(key, ""))) for key in keys) for item in items]  # pyright: ignore[reportReturnType]
+        failed = (a for a in self.view.agents.values() if a.state is State.FAILED)
+        return [(a.id, a.kind, a.outcome.removeprefix(f"{a.kind}: ")) for a in failed]
 
     def next_command(self) -> str:
         run, status = self.view.short_run, self.end.status

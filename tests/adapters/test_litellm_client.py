@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -143,7 +144,8 @@ KINDS = {
     "stream eof": "network",
     "stream error": "server",
 }
-STREAMED = {**KINDS, "no choices": "empty", "stream eof": "truncated"}
+STREAMED = {**KINDS, "stream eof": "truncated"}
+del STREAMED["no choices"]  # [DONE] makes it an empty answer where it can be seen, see TestStreams
 
 
 class TestFaults:
@@ -224,6 +226,14 @@ class TestFaults:
         )
         assert error.hint == "check OPENAI_API_KEY; swarm doctor --live"
 
+    async def test_a_misspelt_model_gets_a_suggestion(self, edge):
+        """From the same provider."""
+        server, client = edge
+        server.faults = ["404"]
+        error = await failure(client, request(id="openai/gpt-5-mni"))
+        assert error.message.startswith("openai has no model 'gpt-5-mni' (404)")
+        assert error.hint == "did you mean openai/gpt-5-mini? swarm models list openai"
+
     async def test_errors_print_nothing(self, edge, capfd):
         """LiteLLM's advertisements and log lines stay away from both streams."""
         server, client = edge
@@ -287,13 +297,22 @@ class TestStreams:
         assert reply.text == "echo: What is 2 + 2?"
         assert (reply.usage, reply.cost_usd) == (None, None)
 
-    async def test_without_finish_the_usage_is_proof(self, edge):
-        """The usage chunk comes after everything else."""
-        server, client = edge
-        server.faults = ["stream no finish"]
-        assert (await client.complete(request(), Pieces())).text == "echo: What is 2 + 2?"
+    @pytest.mark.parametrize("fault", ["stream done only", "stream no finish"])
+    async def test_without_finish_there_is_no_proof(self, fault):
+        """Usage proves nothing (many send it with every piece). `[DONE]` would, but the SDK hides it."""
+        async with serving(faults=[fault] * 2) as server:
+            async with client_of(server) as client:
+                assert (await client.complete(request(), Pieces())).text == "echo: What is 2 + 2?"
+            async with client_of(server, fast="0") as client:
+                assert (await failure(client, sink=Pieces())).kind == "truncated"
 
-    async def test_a_clean_end_without_either_is_a_cut(self, edge):
+    async def test_nothing_at_all_is_no_answer(self, edge):
+        """An empty stream is tried once more at most, like an empty answer."""
+        server, client = edge
+        server.faults = ["no choices"]
+        assert (await failure(client, sink=Pieces())).kind in {"empty", "protocol"}
+
+    async def test_a_clean_end_without_it_is_a_cut(self, edge):
         """LiteLLM reports `finish_reason: stop` and a usage of its own for this one (litellm#40260)."""
         server, client = edge
         server.faults = ["stream eof"]
@@ -329,6 +348,111 @@ class TestStreams:
         await client.complete(request(), Pieces())
         assert [r.body.get("stream") for r in server.requests] == [None, True]
         assert server.requests[1].body["stream_options"] == {"include_usage": True}
+
+
+def sse(*events: dict) -> str:
+    """Server-sent events as one body."""
+    return "".join(
+        (f"event: {event['type']}\n" if "type" in event else "") + f"data: {json.dumps(event)}\n\n"
+        for event in events
+    )
+
+
+def anthropic_events():
+    """A whole answer of Anthropic's: it begins with usage and ends with the reason."""
+    start = {"id": "m", "type": "message", "role": "assistant", "model": "c", "content": []}
+    text = {"type": "text", "text": ""}
+    return [
+        {
+            "type": "message_start",
+            "message": {**start, "usage": {"input_tokens": 5, "output_tokens": 1}},
+        },
+        {"type": "content_block_start", "index": 0, "content_block": text},
+        {
+            "type": "content_block_delta",
+            "index": 0,
+            "delta": {"type": "text_delta", "text": "hello "},
+        },
+        {
+            "type": "content_block_delta",
+            "index": 0,
+            "delta": {"type": "text_delta", "text": "there"},
+        },
+        {"type": "content_block_stop", "index": 0},
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": "end_turn"},
+            "usage": {"output_tokens": 7},
+        },
+        {"type": "message_stop"},
+    ]
+
+
+def gemini_event(text, **end):
+    """One piece of Gemini's, which repeats the usage each time."""
+    usage = {"promptTokenCount": 5, "candidatesTokenCount": 3, "totalTokenCount": 8}
+    content = {"role": "model", "parts": [{"text": text}]}
+    return {"candidates": [{"content": content, "index": 0, **end}], "usageMetadata": usage}
+
+
+class TestOtherProviders:
+    """Streams that are not OpenAI's."""
+
+    ENV = {"ANTHROPIC_API_KEY": KEY, "GEMINI_API_KEY": KEY}  # noqa: RUF012 - never changed
+
+    @contextlib.asynccontextmanager
+    async def client(self, body):
+        """A server that answers every request with this body."""
+        reply = Reply(body=body, headers={"content-type": "text/event-stream"})
+        async with serving(reply=reply, any_path=True) as server:
+            client = LitellmClient(env=self.ENV)
+            yield server, client
+            await client.close()
+
+    async def test_anthropic_whole(self):
+        """Text, tokens and the table's price."""
+        model = {"id": "anthropic/claude-haiku-4-5"}
+        async with self.client(sse(*anthropic_events())) as (server, client):
+            sink = Pieces()
+            reply = await client.complete(request(**model, api_base=server.root), sink)
+        assert (reply.text, sink.pieces) == ("hello there", ["hello ", "there"])
+        assert reply.usage == Usage(input_tokens=5, output_tokens=7)
+        assert reply.cost_usd == pytest.approx(40e-6)
+
+    @pytest.mark.parametrize("events", [3, 4, 5])
+    async def test_anthropic_cut(self, events):
+        """Without a stop reason it is a cut, although LiteLLM says `stop` and knows the usage."""
+        model = {"id": "anthropic/claude-haiku-4-5"}
+        async with self.client(sse(*anthropic_events()[:events])) as (server, client):
+            error = await failure(client, request(**model, api_base=server.root), Pieces())
+        assert error.kind == "truncated"
+
+    async def test_gemini_streams_for_the_planner_only(self):
+        """LiteLLM hides whether Gemini's stream was cut. A plan shows it by itself; other text would not."""
+        model = {"id": "gemini/gemini-2.5-flash"}
+        body = sse(gemini_event("hello "), gemini_event("there", finishReason="STOP"))
+        async with self.client(body) as (server, client):
+            question = replace(request(**model, api_base=server.root), purpose="planner")
+            sink = Pieces()
+            reply = await client.complete(question, sink)
+            assert (reply.text, sink.pieces) == ("hello there", ["hello ", "there"])
+            assert ":streamGenerateContent" in server.requests[0].path
+        async with self.client(
+            json.dumps(gemini_event("all at once", finishReason="STOP"))
+        ) as both:
+            server, client = both
+            sink = Pieces()
+            reply = await client.complete(request(**model, api_base=server.root), sink)
+            assert (reply.text, sink.pieces) == ("all at once", ["all at once"])
+            assert server.requests[0].path.endswith(":generateContent")
+
+    async def test_one_request_per_attempt(self):
+        """LiteLLM's own handlers send a request again when the connection breaks; ours do not."""
+        for model in ("anthropic/claude-haiku-4-5", "gemini/gemini-2.5-flash"):
+            async with self.client("") as (server, client):
+                server.faults = ["reset"] * 5
+                error = await failure(client, request(id=model, api_base=server.root))
+                assert (error.kind, len(server.requests)) == ("network", 1)
 
 
 class TestRequests:

@@ -599,7 +599,8 @@ async def _ok(exchange: Exchange, reply: Reply) -> bool:
             if isinstance(body, str)
             else json.dumps(body).encode()
         )
-        return await exchange.whole(reply.status, raw, "application/json", reply.headers)
+        kind = reply.headers.get("content-type", "application/json")
+        return await exchange.whole(reply.status, raw, kind, reply.headers)
     if not exchange.streaming:
         return await exchange.json(reply.status, exchange.completion(reply), reply.headers)
     await exchange.start_stream(reply)

@@ -20,7 +20,7 @@ def faults(text: str, cwd: Path = Path("/nonexistent")) -> list[str]:
     """`line:column message [hint]` for every problem; lines count from the first of `text`."""
     with pytest.raises(RecipeError) as caught:
         load(text, cwd)
-    added = 0 if "version:" in text else 1
+    added = 0 if with_version(text) == text else 1
     return [
         f"{p.line - added}:{p.column} {p.message}" + (f" [{p.hint}]" if p.hint else "")
         for p in caught.value.problems
@@ -29,4 +29,4 @@ def faults(text: str, cwd: Path = Path("/nonexistent")) -> list[str]:
 
 def with_version(text: str) -> str:
     """The text, a complete recipe."""
-    return text if "version:" in text else HEAD + text
+    return text if text.startswith(("version:", "verison:")) else HEAD + text

@@ -1,5 +1,8 @@
 """What a valid recipe becomes."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -208,17 +211,16 @@ def test_a_recipe_made_by_the_program_has_no_places():
     assert [(p.line, p.column) for p in problems] == [(0, 0)]
 
 
-def test_checking_imports_neither_jinja_nor_litellm():
+def test_checking_imports_neither_jinja_nor_litellm(checkout: Path):
     """Recipes with plain variables are checked without anything heavy; run in a process of its own."""
-    import subprocess
-    import sys
-
     code = (
         "import sys; from pathlib import Path; from swarmcli.recipe.load import load_recipe;"
         "load_recipe('version: 1\\ntask: \"{{ stdin }} {{ files[0] }}\"\\n', 'x', cwd=Path());"
         "print(sorted({'jinja2', 'litellm', 'openai', 'mcp', 'jsonschema', 'json_repair'} & {*sys.modules}))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=checkout, capture_output=True, text=True, timeout=60
+    )
 
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
 
@@ -256,8 +258,6 @@ KEYS = st.sampled_from(sorted(set(RecipeFile.model_fields) - {"version"}))
 @given(st.dictionaries(KEYS, JSON, max_size=5))
 def test_values_of_any_shape_are_refused_by_name(data: dict[str, object]):
     """Whatever stands behind a known key, the loader answers with a recipe or with problems."""
-    import json
-
     text = json.dumps({"version": 1, **data})
     try:
         load_recipe(text, "r.yaml", cwd=Path("/nonexistent"))

@@ -123,7 +123,8 @@ def test_deep_or_endless_answers_do_no_harm():
         ({"$ref": "#/$defs/a", "$defs": {"a": {"type": "string"}}}, []),
         ({"properties": {"pattern": {"type": "string"}, "$ref": {"type": "string"}}}, []),
         ({"enum": [{"$ref": "x"}]}, []),
-        ({"type": "objekt"}, [(("type",), "is no valid JSON Schema: 'objekt' is not valid under any of the given schemas")]),
+        ({"type": "objekt"},
+         [(("type",), "is no valid JSON Schema: 'objekt' is not valid under any of the given schemas")]),
         ({"required": "n"}, [(("required",), "is no valid JSON Schema: must be a list, found 'n'")]),
         ({"properties": {"a": {"minimum": "1"}}},
          [(("properties", "a", "minimum"), "is no valid JSON Schema: must be a number, found '1'")]),
@@ -142,9 +143,7 @@ def test_a_schema_that_is_none_is_found_when_the_recipe_is_read(
 
 @given(
     st.text()
-    | st.lists(st.sampled_from(list('{}[]",:n1 \n`') + ['{"n": 1}', "```json\n", "```\n"])).map(
-        "".join
-    )
+    | st.lists(st.sampled_from([*'{}[]",:n1 \n`', '{"n": 1}', "```json\n", "```\n"])).map("".join)
 )
 def test_any_answer_fits_or_has_a_reason(text: str):
     """The validator never raises."""

@@ -66,7 +66,8 @@ def test_defaults_fill_what_is_not_given():
 @pytest.mark.parametrize(
     ("assignment", "value"),
     [
-        ("topic=a=b:=c@d", "a=b:=c@d"), ("topic=", ""), ("topic= x ", " x "), ("topic=5", "5"), ("topic=línea\n2", "línea\n2"),
+        ("topic=a=b:=c@d", "a=b:=c@d"), ("topic=", ""), ("topic= x ", " x "), ("topic=5", "5"),
+        ("topic=línea\n2", "línea\n2"),
         ('topic:="@x"', "@x"),
         ("n=5", 5), ("n=-5", -5), ("n=+5", 5), ("n= 7 ", 7), ("n=007", 7), ("n:=5", 5),
         ("ratio=2", 2), ("ratio=.25", 0.25), ("ratio=1e-3", 0.001), ("ratio:=1", 1),
@@ -102,7 +103,8 @@ def test_values_by_type(assignment: str, value: Json):
         ("topic:=5", "-p topic:=5: parameter 'topic' must be text, found the number 5"),
         ("topic:=x", "-p topic:=x: this is not JSON (Expecting value) [for plain text: -p topic=...]"),
         ('items:="a"', "-p items:=\"a\": parameter 'items' must be a list, found 'a' [-p 'items:=[\"a\", \"b\"]']"),
-        ("level=hihg", "-p level=hihg: parameter 'level' must be one of low, high, found 'hihg' [did you mean 'high'?]"),
+        ("level=hihg", "-p level=hihg: parameter 'level' must be one of low, high, found 'hihg' "
+         "[did you mean 'high'?]"),
         ("tags=a,c", "-p tags=a,c: parameter 'tags' must be one of a, b, found 'c'"),
         ("topik=x", "-p topik: recipe 'audit' has no parameter 'topik' [did you mean '-p topic=...'?]"),
         ("zzz=x", "-p zzz: recipe 'audit' has no parameter 'zzz' "
@@ -257,8 +259,15 @@ def test_defaults_are_not_shared():
     assert one["items"] is not two["items"]
 
 
-@given(st.lists(st.text(max_size=20) | st.builds("{}{}{}".format, st.sampled_from(["topic", "n", "items", "ratio"]),
-                                                 st.sampled_from(["=", ":="]), st.text(max_size=20)), max_size=4))  # fmt: skip
+TYPED = st.builds(
+    "{}{}{}".format,
+    st.sampled_from(["topic", "n", "items", "ratio"]),
+    st.sampled_from(["=", ":="]),
+    st.text(max_size=20),
+)
+
+
+@given(st.lists(st.text(max_size=20) | TYPED, max_size=4))
 def test_any_command_line_binds_or_is_refused(assignments: list[str]):
     """Nothing but `UsageError` comes out, and every value can be sent as UTF-8."""
     try:

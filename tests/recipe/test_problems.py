@@ -1,5 +1,6 @@
 """What is wrong with a recipe: every kind of mistake, with the sentence that the user reads."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ SCAN = "tasks:\n  - {id: scan, prompt: x}\n"
         ("version: '1'\ntask: x", "1:10 'version' must be 1, found '1' [write 'version: 1']"),
         ("version: true\ntask: x", "1:10 'version' must be 1, found true [write 'version: 1']"),
         ("version: 1.0\ntask: x", "1:10 'version' must be 1, found 1.0 [write 'version: 1']"),
+        ("version:\ntask: x", "1:1 'version' has no value [give it one, or remove the line]"),
+        ("version: [1]\ntask: x", "1:10 'version' must be 1, found a collection [write 'version: 1']"),
         ("version: 0\ntask: x", "1:10 'version' must be 1, found 0 [write 'version: 1']"),
         ("version: 2\ntask: x",
          "1:10 the recipe is of version 2; this swarm reads version 1 [update swarm]"),
@@ -28,13 +31,14 @@ def test_the_version_is_required_and_exact(text: str, problem: str):
     with pytest.raises(RecipeError) as caught:
         load_recipe(text, "r.yaml", cwd=Path())
 
-    p = caught.value.problems[0]
-    assert f"{p.line}:{p.column} {p.message} [{p.hint}]" == problem
+    problems = caught.value.problems
+    assert [f"{p.line}:{p.column} {p.message} [{p.hint}]" for p in problems] == [problem]
 
 
 @pytest.mark.parametrize(
     ("text", "problems"),
     [
+        ("verison: 1\ntask: x", ["1:1 unknown key 'verison' [did you mean 'version'?]"]),
         ("tsak: x", ["1:1 unknown key 'tsak' [did you mean 'task'?]"]),
         ("task: x\nmoed: auto", ["2:1 unknown key 'moed' [did you mean 'mode'?]"]),
         ("task: x\nlimits: {paralel: 5}", ["2:10 unknown key 'paralel' [did you mean 'parallel'?]"]),
@@ -86,8 +90,8 @@ def test_a_misspelt_key_is_reported_once(text: str, problems: list[str]):
          "2:22 'limits.max_tokens' must be a whole number, found '1_000' [write 1000]"),
         ("task: x\nlimits: {parallel: 0}", "2:20 'limits.parallel' must be at least 1, found the number 0"),
         ("task: x\nlimits: {parallel: true}", "2:20 'limits.parallel' must be a whole number, found true"),
-        ("task: x\nlimits: {max_cost_usd: -1}",
-         "2:24 'limits.max_cost_usd' must be at least 0, found the number -1"),
+        ("task: x\nlimits: {max_cost_usd: 0}",
+         "2:24 'limits.max_cost_usd' must be more than 0, found the number 0"),
         ("task: x\nlimits: {max_cost_usd: .inf}", "2:24 '.inf' is not a finite number [quote it if it is text]"),
         ("task: x\nmode: no", "2:7 'mode' must be auto, instant, thinking, agent or swarm, found 'no'"),
         ("task: x\nmode: swam", "2:7 'mode' must be auto, instant, thinking, agent or swarm, found 'swam' "
@@ -398,8 +402,6 @@ def test_all_problems_are_found_at_once():
 
 def test_a_large_graph_is_checked_quickly():
     """A thousand tasks in a chain are checked in well under a second."""
-    import time
-
     lines = ["tasks:", "  - {id: t0, prompt: x}"]
     lines += [
         f"  - {{id: t{i}, prompt: '{{{{ inputs.t{i - 1} }}}}', depends_on: [t{i - 1}]}}"

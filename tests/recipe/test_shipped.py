@@ -43,7 +43,7 @@ def test_an_absolute_path_is_read(cwd: Path):
 
 def test_a_dash_is_standard_input(cwd: Path):
     """A recipe may be generated and piped."""
-    assert resolve_recipe("-", cwd, stdin=lambda: GOOD.encode()) == ("-", GOOD)
+    assert resolve_recipe("-", cwd, stdin=GOOD.encode) == ("-", GOOD)
 
 
 def test_a_name_is_a_shipped_recipe(cwd: Path):

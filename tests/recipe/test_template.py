@@ -138,7 +138,8 @@ def test_the_sandbox_holds(template: str):
         "{% for i in range(10**9) %}x{% endfor %}",
         "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
         "{% for i in big %}{% for j in big %}{% endfor %}{% endfor %}",
-        "{{ 'a' * 10**9 }}", "{{ [1] * 10**9 }}", "{{ 10**(10**10) }}", "{{ (9**999)**999 }}", "{{ '%999999999d' % 1 }}",
+        "{{ 'a' * 10**9 }}", "{{ [1] * 10**9 }}", "{{ 10**(10**10) }}", "{{ (9**999)**999 }}",
+        "{{ '%999999999d' % 1 }}",
         "{{ 'a'.center(10**9) }}", "{{ 'a'.ljust(10**9) }}", "{{ '{:>999999999}'.format(1) }}",
         "{{ big | replace('x', big) }}", "{{ big.replace('x', big) }}",
         "{{ [big, big] | join(big) | replace('x', big) }}",
@@ -332,12 +333,14 @@ def test_templates_of_any_shape_render_or_are_refused(template: str):
     ).map("".join)
 )
 def test_both_renderers_agree(template: str):
-    """Our own renderer gives what Jinja gives, where it does not pass the template on."""
-    assume("{{{" not in template and "{%" not in template and "{{}" not in template)
+    """Our own renderer gives what Jinja gives, and what it does not understand it leaves to Jinja."""
     values = {"x": {"a": "A", "k": ["K"]}, "n": "N"}
-    plain = jinja2.Environment(
+    plain = jinja2.Environment(  # noqa: S701 - prompts are no HTML
         keep_trailing_newline=True, finalize=lambda v: v if isinstance(v, str) else "J"
     )
-    ours = render(template, values).replace(render("{{ x }}", values), "J")
-
-    assert ours == plain.from_string(template).render(values)
+    try:
+        theirs = plain.from_string(template).render(values)
+    except jinja2.TemplateError:
+        assert refused(template, values)
+    else:
+        assert render(template, values).replace(render("{{ x }}", values), "J") == theirs

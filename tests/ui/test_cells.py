@@ -22,7 +22,7 @@ from swarmcli.ui.cells import (
     text_of,
 )
 from swarmcli.ui.clean import one_line
-from swarmcli.ui.tree import _STYLES
+from swarmcli.ui.painter import _STYLES
 
 LINES = st.text(st.characters(exclude_categories=["Cs"]), max_size=40).map(one_line)
 

@@ -85,7 +85,18 @@ def test_the_heartbeat_slows_down_after_a_minute() -> None:
     lines.tick(300.0)
 
     beats = re.findall(r"\[(\d\d:\d\d)\] progress", out.getvalue())
-    assert beats == ["00:10", "00:20", "00:30", "00:40", "00:50", "01:00", "01:30", "02:00", "02:30", "03:00"]
+    assert beats == [
+        "00:10",
+        "00:20",
+        "00:30",
+        "00:40",
+        "00:50",
+        "01:00",
+        "01:30",
+        "02:00",
+        "02:30",
+        "03:00",
+    ]
 
 
 def test_no_heartbeat_before_there_is_a_run() -> None:
@@ -189,10 +200,13 @@ def test_lines_of_the_program_itself_have_a_label() -> None:
     """Where the report is, what Ctrl-C does."""
     out = io.StringIO()
     lines = PlainLines(out)
-    lines.log("/tmp/report.html", label="report")
+    lines.log("runs/7k3f/report.html", label="report")
     lines.log("stopping")
 
-    assert out.getvalue() == "[00:00] report      /tmp/report.html\n[00:00] note        stopping\n"
+    assert (
+        out.getvalue()
+        == "[00:00] report      runs/7k3f/report.html\n[00:00] note        stopping\n"
+    )
 
 
 def test_colour_is_added_around_the_words() -> None:

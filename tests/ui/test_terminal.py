@@ -28,6 +28,7 @@ class Tty(io.StringIO):
     """A stream that says it is a terminal; it has no size of its own."""
 
     def isatty(self) -> bool:
+        super().isatty()
         return True
 
 

@@ -387,7 +387,7 @@ def test_the_third_interrupt_restores_what_it_can_without_waiting() -> None:
     with terminal() as (master, stream):
         display = TreeDisplay.on_terminal(stream, TREE, {"TERM": "xterm"})
         display.force_restore()
-        assert os.read(master, 1000).endswith(b"\x1b[?25h")
+        assert os.read(master, 1000).endswith(b"\x1b[?25h\r\n")
     with terminal() as (master, stream):
         display = TreeDisplay.on_terminal(stream, TREE, {"TERM": "xterm"})
         display.log("begin")

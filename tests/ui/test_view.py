@@ -36,7 +36,7 @@ from swarmcli.core.events import (
     Warned,
 )
 from swarmcli.ui.cells import row_cells, text_of
-from swarmcli.ui.state import State
+from swarmcli.ui.steps import State
 from swarmcli.ui.view import RunView
 from tests.ui import golden, runs
 from tests.ui.runs import MODEL, Tape
@@ -327,6 +327,24 @@ def test_a_repair_turn_says_what_was_wrong() -> None:
     tape = planning().add(PlanStarted(model=MODEL, repair="task t2 needs t9, which does not exist"))
 
     assert "repair: task t2 needs t9" in screen(viewed(tape), 100, 24, 4.0)
+
+
+def test_a_resumed_run_says_so() -> None:
+    """The header of a second session differs from the first one's."""
+    header = screen(viewed(troubled()), 80, 24, 5.0).splitlines()[0]
+
+    assert header.startswith("mixed  7k3f resumed  6/7")
+
+
+def test_the_money_turns_yellow_near_the_cap() -> None:
+    """At four fifths of the cap."""
+    paid = CallCompleted(model=MODEL, purpose="agent", seconds=1.0, cost_usd=0.8, agent="a")
+
+    def style(calls: int) -> str:
+        row = viewed(runs.begun().add(*[paid] * calls)).rows(80, 24, 5.0)[0]
+        return next(span.style for span in row if "$" in span.text)
+
+    assert [style(1), style(2)] == ["", "warn"]
 
 
 def test_a_duplicate_task_is_answered_by_its_twin() -> None:

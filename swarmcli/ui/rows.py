@@ -1,0 +1,234 @@
+"""The rows of steps and of their agents. Pure.
+
+Rule: failures first, then what waits, then what runs, longest first; so a row moves only when one above it ends.
+"""
+
+import re
+from collections.abc import Iterable
+from itertools import islice
+
+from swarmcli.ui.cells import Row, Span, cells, count, dollars, duration, fit, spread
+from swarmcli.ui.glyphs import STYLE_OF, Glyphs
+from swarmcli.ui.state import RunState
+from swarmcli.ui.steps import LIVE, Agent, Phase, Retry, Spend, State, Step
+
+NAME_WIDTH = 14
+"""Cells for a model's name."""
+STRIP_FROM = 41
+"""A step of so many agents shows each of them as one cell."""
+STRIP_ROOM = 9
+SHOWN_FAILURES = 3
+SHOWN_RETRIES = 3
+
+_UNCALLED = frozenset({State.CACHED, State.REUSED, State.SKIPPED})
+"""They took no time of their own."""
+_WORST_FIRST = "fwrsqxkdcu"
+_STYLE_RUNS = re.compile("[duc]+|[rs]+|w+|f+|x+|[qk]+")
+_COUNTED = (
+    (State.FAILED, "failed", "f"),
+    (State.CANCELLED, "cancelled", "x"),
+    (State.CACHED, "cached", "c"),
+    (State.REUSED, "reused", "u"),
+    (State.SKIPPED, "skipped", "s"),
+)
+
+
+class StepRows:
+    """Draws steps for one frame: a window's width, a moment, a set of glyphs."""
+
+    def __init__(self, view: RunState, width: int, now_t: float, glyphs: Glyphs) -> None:
+        self.view = view
+        self.width = width
+        self.now = now_t
+        self.g = glyphs
+        self.spin = glyphs.spinner[int(max(0.0, now_t) * 8) % len(glyphs.spinner)]
+
+    def phase(self, phase: Phase) -> Row:
+        """Planning or merging, at work or done."""
+        began = phase.started_t if phase.started_t is not None else self.now
+        left: Row = [Span(f"{self.spin} ", "run"), Span(phase.name, "live")]
+        note, style = phase.note, "dim"
+        if phase.seconds is not None:
+            left = [Span(f"{self.g.of[State.DONE]} ", "ok"), Span(phase.name)]
+        elif phase.retry is not None:
+            left[0] = Span(f"{self.g.of[State.RETRYING]} ", "wait")
+            note, style = self._retry(phase.retry), "wait"
+        elif phase is self.view.plan and self.view.total:
+            note = f"{self.view.total} tasks so far" + (f"  {note}" if note else "")
+        if note:
+            left.append(Span(f"  {note}", style))
+        seconds = self.now - began if phase.seconds is None else phase.seconds
+        return self._line(left, "", phase.spend, seconds)
+
+    def head(self, step: Step) -> Row:
+        """The step's own row; its only agent's, where it has just one."""
+        if len(step.agents) == 1:
+            return self._agent(step.agents[0], [])
+        done = step.ended == len(step.agents)
+        glyph = self.g.of[State.DONE] if done else self.spin
+        left: Row = [
+            Span(f"{glyph} ", "ok" if done else "run"),
+            Span(step.name, "" if done else "live"),
+            Span(f"  {step.ended}/{len(step.agents)}"),
+        ]
+        for state, word, _ in _COUNTED:
+            if step.counts[state] and (done or state is State.FAILED):
+                left.append(Span(f"  {step.counts[state]} {word}", STYLE_OF[state]))
+        began = self.now if step.first_t is None else step.first_t
+        seconds = max(0.0, step.last_t - began) if done else self.now - began
+        return self._line(left, "", step.spend, seconds)
+
+    # The agents of a live step.
+
+    def wanted(self, step: Step, room: int) -> int:
+        """Rows for every agent where that fits, else for those that are worth a row."""
+        size = len(step.agents)
+        if size == 1 or size <= room:
+            return 0 if size == 1 else size
+        strip = -(-size // max(1, self.width - 3)) if size >= STRIP_FROM else 0
+        return min(SHOWN_FAILURES, len(step.failed)) + len(step.live) + 1 + strip
+
+    def body(self, step: Step, room: int) -> list[Row]:
+        """The agents of a live step in at most `room` rows."""
+        size = len(step.agents)
+        if size == 1 or room < 1:
+            return []
+        if size <= room:
+            shown, strip = step.agents, list[Row]()
+        else:
+            strip = (
+                self._strip(step, room // 3) if size >= STRIP_FROM and room >= STRIP_ROOM else []
+            )
+            shown = self._chosen(step, room - 1 - len(strip))
+        rest = self._rest(step, shown) if size > len(shown) else []
+        total = len(shown) + len(rest) + len(strip)
+        rows: list[Row] = []
+        label = max((cells(agent.id) for agent in shown), default=0)
+        for index, agent in enumerate(shown):
+            rows.append(self._agent(agent, [self._guide(index, total)], label=label))
+        for row in rest:
+            rows.append([self._guide(len(rows), total), *row])
+        for row in strip:
+            last = len(rows) == total - 1
+            rows.append([Span(self.g.last if last else self.g.pipe, "dim"), *row])
+        return rows
+
+    def _guide(self, index: int, total: int) -> Span:
+        return Span(self.g.last if index == total - 1 else self.g.tee, "dim")
+
+    def _chosen(self, step: Step, room: int) -> list[Agent]:
+        """Newest failures, then the oldest retries, then who has run longest."""
+        most = max(1, room // 3)
+        failed = list(islice(reversed(step.failed), min(SHOWN_FAILURES, most, room)))
+        room -= len(failed)
+        retrying = list(islice(step.retrying.values(), min(SHOWN_RETRIES, most, room)))
+        room -= len(retrying)
+        taken = set(map(id, retrying))
+        running = (agent for agent in step.live.values() if id(agent) not in taken)
+        return [*failed, *retrying, *islice(running, max(0, room))]
+
+    def _rest(self, step: Step, shown: Iterable[Agent]) -> list[Row]:
+        """`… 47 running, 2 waiting, 71 queued`: the agents without a row."""
+        hidden = step.counts.copy()
+        hidden.subtract(agent.state for agent in shown)
+        held = hidden[State.STARTED] if self.view.limits else 0
+        waiting = hidden[State.RETRYING] + held
+        running = hidden[State.STARTED] + hidden[State.RUNNING] - held
+        numbers = [(running, "running"), (waiting, "waiting"), (hidden[State.QUEUED], "queued")]
+        numbers.append((hidden[State.DONE], "done"))
+        numbers += [(hidden[state], word) for state, word, _ in _COUNTED]
+        text = ", ".join(f"{number} {word}" for number, word in numbers if number > 0)
+        return [[Span(f"{self.g.more} {text}", "dim")]] if text else []
+
+    def _strip(self, step: Step, most: int) -> list[Row]:
+        """Each agent as one cell, in plan order; several to a cell, the worst one shown, where they are too many."""
+        width = max(1, self.width - 3)
+        states = step.cells.decode("ascii")
+        per_cell = -(-len(states) // (width * max(1, most)))
+        if per_cell > 1:
+            groups = (states[at : at + per_cell] for at in range(0, len(states), per_cell))
+            states = "".join(min(group, key=_WORST_FIRST.index) for group in groups)
+        rows: list[Row] = []
+        for at in range(0, len(states), width):
+            runs = _STYLE_RUNS.findall(states[at : at + width])
+            rows.append(
+                [Span(run.translate(self.g.strip), STYLE_OF[State(run[0])]) for run in runs]
+            )
+        return rows
+
+    def _agent(self, agent: Agent, guide: Row, label: int = 0) -> Row:
+        state = agent.state
+        glyph = self.spin if state in {State.STARTED, State.RUNNING} else self.g.of[state]
+        most = max(12, self.width // 3)
+        shown = fit(agent.id, most, self.g.more)
+        left = [*guide, Span(f"{glyph} ", STYLE_OF[state]), Span(shown)]
+        note, style = self._note(agent)
+        if note:
+            gap = max(0, min(label, most) - cells(shown))
+            left.append(Span(f"{' ' * gap}  {note}", style))
+        if state is State.QUEUED:
+            return left
+        seconds = None if state in _UNCALLED else agent.seconds
+        if state in LIVE:
+            seconds = self.now - agent.since_t
+        return self._line(left, agent.model, agent.spend, seconds, self._age(agent))
+
+    def _note(self, agent: Agent) -> tuple[str, str]:
+        match agent.state:
+            case State.RETRYING if agent.retry is not None:
+                return self._retry(agent.retry), "wait"
+            case State.FAILED:
+                return agent.outcome, "fail"
+            case State.SKIPPED:
+                return f"skipped: {agent.outcome}" if agent.outcome else "skipped", "dim"
+            case State.CANCELLED:
+                return f"cancelled: {agent.outcome}" if agent.outcome else "cancelled", "stopped"
+            case State.CACHED:
+                return agent.outcome or "cached", "dim"
+            case State.REUSED:
+                return agent.outcome or "done before", "dim"
+            case State.STARTED if self.view.limits:
+                return "waits for a slot", "wait"
+            case State.DONE if agent.outcome:
+                return agent.outcome, "warn"
+            case State.DONE:
+                return agent.prompt, "dim"
+            case _:
+                note = agent.note_at(self.now)
+                return (note, "") if note else (agent.prompt, "dim")
+
+    def _retry(self, retry: Retry) -> str:
+        left = retry.until_t - self.now
+        when = f"retry in {duration(left + 0.999)}" if left > 0 else "retry now"
+        return f"{retry.why}, {when} ({retry.next_attempt}/{retry.max})"
+
+    def _age(self, agent: Agent) -> str:
+        """Running long past its step's median: perhaps it hangs."""
+        median = agent.homes[0][0].median_s if agent.state in LIVE else None
+        if median is None:
+            return "dim"
+        age = self.now - agent.since_t
+        return "late" if age > 4 * median else "warn" if age > 2 * median else "dim"
+
+    # Columns.
+
+    def _line(
+        self, left: Row, model: str, spend: Spend, seconds: float | None, age: str = "dim"
+    ) -> Row:
+        """A row with the columns on its right that the width allows: model, tokens, money, time."""
+        right: Row = []
+        if self.width >= 100 and model:
+            right.append(Span(f"{fit(model.rpartition('/')[2], NAME_WIDTH, self.g.more)} ", "dim"))
+        if self.width >= 60:
+            tokens = count(spend.tokens) if spend.tokens else ""
+            right.append(Span(f"{tokens:>6}", "dim"))
+            if not self.view.free:
+                right.append(Span(f"{_row_money(spend):>8}", "dim"))
+        right.append(Span(f"{'' if seconds is None else duration(seconds):>7}", age))
+        return spread(left, right, self.width, self.g.more)
+
+
+def _row_money(spend: Spend) -> str:
+    if spend.unpriced:
+        return "$?"
+    return dollars(spend.cost_usd, 3) if spend.tokens or spend.cost_usd else ""

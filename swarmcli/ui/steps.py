@@ -1,0 +1,164 @@
+"""What a display knows of agents, steps and phases: the values that `state` keeps up to date. Pure."""
+
+from bisect import insort
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+NOTE_HOLD_S = 0.5
+"""A note stays at least this long, so that it can be read."""
+
+
+class State(StrEnum):
+    """Where an agent stands. The values are the letters of `Step.cells`."""
+
+    QUEUED = "q"
+    STARTED = "s"
+    """It has begun, and its first call has not left yet."""
+    RUNNING = "r"
+    RETRYING = "w"
+    DONE = "d"
+    CACHED = "c"
+    REUSED = "u"
+    FAILED = "f"
+    SKIPPED = "k"
+    CANCELLED = "x"
+
+
+LIVE = frozenset({State.STARTED, State.RUNNING, State.RETRYING})
+ENDED = frozenset(State) - LIVE - {State.QUEUED}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """A call that failed and waits for its next attempt."""
+
+    why: str
+    until_t: float
+    next_attempt: int
+    max: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Spend:
+    """Tokens and money of one agent, step or run."""
+
+    tokens: int = 0
+    cost_usd: float = 0.0
+    unpriced: int = 0
+    """Completed calls whose price nobody knows."""
+
+    def add(self, tokens: int, cost_usd: float, unpriced: int) -> None:
+        self.tokens += tokens
+        self.cost_usd += cost_usd
+        self.unpriced += unpriced
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Agent:
+    """One agent as its row shows it. All texts are cleaned and one line."""
+
+    id: str
+    group: str
+    state: State = State.QUEUED
+    model: str = ""
+    prompt: str = ""
+    note: str = ""
+    note_t: float = -NOTE_HOLD_S
+    next_note: str | None = None
+    """Came while `note` was still being read."""
+    outcome: str = ""
+    """Why it failed, was skipped or cancelled; or what a finished one says of its answer, when that is not ok."""
+    kind: str = ""
+    """The failure's kind."""
+    retry: Retry | None = None
+    since_t: float = 0.0
+    seconds: float = 0.0
+    """Busy time, once it has ended."""
+    spend: Spend = field(default_factory=Spend)
+    called: bool = False
+    homes: "list[tuple[Step, int]]" = field(default_factory=list["tuple[Step, int]"])
+    """Every step that counts it, with its place there."""
+
+    def take_note(self, note: str, t: float) -> None:
+        """A new note; it shows when the one before could be read."""
+        if self.next_note is not None and t >= self.note_t + NOTE_HOLD_S:
+            self.note, self.next_note = self.next_note, None
+            self.note_t += NOTE_HOLD_S
+        if t >= self.note_t + NOTE_HOLD_S:
+            self.note, self.note_t = note, t
+        else:
+            self.next_note = note
+
+    def note_at(self, now_t: float) -> str:
+        """The note to show now."""
+        if self.next_note is not None and now_t >= self.note_t + NOTE_HOLD_S:
+            return self.next_note
+        return self.note
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Step:
+    """The agents under one head: a fan-out, a single task, or all tasks of a plan."""
+
+    name: str
+    single: bool = False
+    """It stands for one task that is also in the pool of single tasks."""
+    agents: list[Agent] = field(default_factory=list[Agent])
+    cells: bytearray = field(default_factory=bytearray)
+    """The state of each agent, one letter each, in the order of `agents`."""
+    counts: Counter[State] = field(default_factory=Counter[State])
+    live: dict[str, Agent] = field(default_factory=dict[str, Agent])
+    """Started and not ended, oldest first."""
+    retrying: dict[str, Agent] = field(default_factory=dict[str, Agent])
+    failed: list[Agent] = field(default_factory=list[Agent])
+    busy_s: list[float] = field(default_factory=list[float])
+    """Sorted busy times of the agents that called and ended."""
+    first_t: float | None = None
+    last_t: float = 0.0
+    spend: Spend = field(default_factory=Spend)
+
+    def move(self, agent: Agent, place: int, old: State, t: float) -> None:
+        """Its agent at `place` has a new state."""
+        state = agent.state
+        self.cells[place] = ord(state)
+        self.counts[old] -= 1
+        self.counts[state] += 1
+        if old is State.FAILED:
+            self.failed.remove(agent)
+        if state in LIVE:
+            self.live[agent.id] = agent
+            self.first_t = t if self.first_t is None else self.first_t
+        elif self.live.pop(agent.id, None) is not None or state in ENDED:
+            self.last_t = max(self.last_t, t)
+        if state is State.RETRYING:
+            self.retrying[agent.id] = agent
+        else:
+            self.retrying.pop(agent.id, None)
+        if state is State.FAILED:
+            self.failed.append(agent)
+        if state in {State.DONE, State.FAILED} and agent.seconds > 0:
+            insort(self.busy_s, agent.seconds)
+
+    @property
+    def ended(self) -> int:
+        """How many of its agents have ended."""
+        return len(self.agents) - self.counts[State.QUEUED] - len(self.live)
+
+    @property
+    def median_s(self) -> float | None:
+        """Median busy time, once five agents have shown it."""
+        return self.busy_s[len(self.busy_s) // 2] if len(self.busy_s) >= 5 else None
+
+
+@dataclass(slots=True, kw_only=True)
+class Phase:
+    """Planning or merging: work of the run itself."""
+
+    name: str
+    note: str = ""
+    started_t: float | None = None
+    seconds: float | None = None
+    """None while it runs."""
+    retry: Retry | None = None
+    spend: Spend = field(default_factory=Spend)

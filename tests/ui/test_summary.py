@@ -1,0 +1,223 @@
+"""The last lines of a run."""
+
+import io
+from typing import Any
+
+import pytest
+
+from swarmcli.core.events import (
+    Failure,
+    RunCompleted,
+    RunEnd,
+    RunFailed,
+    RunInterrupted,
+    RunStarted,
+)
+from swarmcli.ui.cells import row_cells, text_of
+from swarmcli.ui.summary import print_summary, summary_rows
+from swarmcli.ui.view import RunView
+from tests.ui import runs
+from tests.ui.runs import Tape
+from tests.ui.test_view import viewed
+
+REPORT = "/home/u/.local/state/swarm/runs/20261121-0915-7k3f/report.html"
+
+
+def totals(**changes: Any) -> dict[str, Any]:
+    """The numbers of `--json` for 305 agents."""
+    failures = [{"agent": f"scan[{n}]", "kind": "schema", "message": f"no {n}"} for n in range(12)]
+    return {
+        "agents": {"total": 305, "done": 292, "failed": 13, "skipped": 0, "cached": 9, "hedged": 0},
+        "usage": {"input_tokens": 700_000, "output_tokens": 121_000},
+        "cost_usd": 0.74,
+        "duration_s": 82.4,
+        "speedup": 13.37,
+        "critical_path": {"seconds": 82.0, "agents": ["planner", "scan[0]", "judge", "writer"]},
+        "failures": [*failures, {"agent": "scan[99]", "kind": "timeout", "message": "x"}],
+        **changes,
+    }
+
+
+def told(end: RunEnd, view: RunView | None = None, **options: Any) -> list[str]:
+    """The summary as text."""
+    rows = summary_rows(end, view or viewed(runs.fan_out(30)), **options)
+    assert len(rows) <= 8
+    return [text_of(row) for row in rows]
+
+
+def completed(status: str = "ok", exit_code: int = 0, **changes: Any) -> RunCompleted:
+    """A run that wrote a result."""
+    return RunCompleted(status=status, exit_code=exit_code, result="x", totals=totals(**changes))
+
+
+def test_a_whole_summary() -> None:
+    """Verdict and price, parallelism, failures by cause, files, and the next command, in this order."""
+    assert told(completed("partial", 3), artifacts=[REPORT]) == [
+        "! review-diff 7k3f  partial  1m22s  $0.74 of $2.00  305 agents: 283 done, 9 cached, 13 failed  821k…",
+        "  13.4x: 1m08s of agent time in 5s; critical path planner > scan[0] 4s > judge 0s > writer",
+        "  13 failed: 12 schema, 1 timeout; scan[0]: no 0",
+        f"  wrote  {REPORT}",
+        "  try the failed ones again: swarm resume 7k3f",
+    ]
+
+
+def test_a_good_run_is_short() -> None:
+    """No failures, nothing to resume: the verdict, the speed-up and where to look."""
+    agents = {"total": 3, "done": 3, "failed": 0, "skipped": 0, "cached": 0}
+    lines = told(completed(agents=agents, failures=[], speedup=2.4, critical_path={}))
+
+    assert lines[0] == "✓ review-diff 7k3f  1m22s  $0.74 of $2.00  3 agents  821k tok"
+    assert lines[1].startswith("  2.4x: ")
+    assert lines[2:] == ["  details: swarm show 7k3f"]
+
+
+def test_one_agent_has_no_speed_up() -> None:
+    """Agent time over wall time says nothing about one agent."""
+    agents = {"total": 1, "done": 1}
+
+    assert told(completed(agents=agents, failures=[], speedup=1.0)) == [
+        "✓ review-diff 7k3f  1m22s  $0.74 of $2.00  1 agent  821k tok",
+        "  details: swarm show 7k3f",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("end", "verdict", "command"),
+    [
+        (
+            RunInterrupted(status="interrupted", exit_code=130, totals=totals()),
+            "■ review-diff 7k3f  stopped by you at 61 %",
+            "  go on: swarm resume 7k3f",
+        ),
+        (
+            RunInterrupted(status="interrupted", exit_code=143, totals=totals()),
+            "■ review-diff 7k3f  stopped by a signal at 61 %",
+            "  go on: swarm resume 7k3f",
+        ),
+        (
+            completed("budget", 4),
+            "! review-diff 7k3f  stopped by the budget",
+            "  go on: swarm resume 7k3f --max-cost 4",
+        ),
+        (
+            completed("timeout", 124),
+            "! review-diff 7k3f  stopped by the timeout",
+            "  go on: swarm resume 7k3f",
+        ),
+    ],
+)
+def test_a_run_that_was_stopped_says_by_what(end: RunEnd, verdict: str, command: str) -> None:
+    """And how to go on."""
+    lines = told(end)
+
+    assert lines[0].startswith(verdict)
+    assert lines[-1] == command
+
+
+def test_an_interrupted_run_says_what_is_kept() -> None:
+    """Nothing finished is lost."""
+    end = RunInterrupted(status="interrupted", exit_code=130, totals=totals())
+
+    assert "292 of 305 kept" in told(end)[0]
+
+
+def test_a_failed_run_leaves_its_error_to_the_command_line() -> None:
+    """`error:` and `hint:` lines are printed there, for every error in the same way."""
+    error = Failure(kind="auth", message="401 from openai")
+    lines = told(RunFailed(status="failed", exit_code=77, error=error), viewed(runs.begun()))
+
+    assert lines == [
+        "✗ review-diff 7k3f  failed  0s  $0.00 of $2.00  0 agents",
+        "  go on: swarm resume 7k3f",
+    ]
+
+
+def test_the_commonest_failure_is_told_in_its_own_words() -> None:
+    """On one line, without what a terminal would obey; the tree that showed it is gone."""
+    failures = [
+        {"agent": "a", "kind": "timeout", "message": "late"},
+        {"agent": "b", "kind": "network", "message": "\x1b[31mrefused\nby host"},
+        {"agent": "c", "kind": "network", "message": "reset"},
+    ]
+    lines = told(completed("partial", 3, failures=failures))
+
+    assert "  13 failed: 2 network, 1 timeout; b: refused by host" in lines
+
+
+@pytest.mark.parametrize(
+    ("changes", "models", "expected"),
+    [
+        ({"cost_usd": None}, {"small": runs.MODEL}, "$?"),
+        ({"cost_usd": 0.0}, {"small": runs.MODEL}, "$0.00"),
+        ({"cost_usd": 0.0003}, {"small": runs.MODEL}, "$0.0003"),
+        ({"cost_usd": 0.0}, {"small": "embedded/smollm2"}, None),
+    ],
+)
+def test_money_is_honest(
+    changes: dict[str, Any], models: dict[str, str], expected: str | None
+) -> None:
+    """Unknown is `$?`, not zero; a model of one's own costs none."""
+    view = viewed(Tape().add(RunStarted(recipe="r", models=models)))
+    first = told(completed(**changes), view)[0]
+
+    assert f"  {expected}  " in first if expected else "$" not in first
+
+
+def test_missing_totals_are_taken_from_the_events() -> None:
+    """An older or shortened log still gives a summary."""
+    view = viewed(runs.fan_out(300))
+    lines = told(RunCompleted(status="partial", exit_code=3, result="x"), view)
+
+    assert "301 agents: 169 done, 22 cached, 6 failed" in lines[0]
+    assert lines[1] == "  6 failed: 6 schema; scan[24]: missing 'severity' after 2 tries"
+
+
+def test_notes_are_always_shown_and_files_are_counted() -> None:
+    """The label of a tiny model stays; of many files the rest is counted; eight lines at most."""
+    notes = ["answered by embedded/smollm2, a tiny model: check what it says"]
+    lines = told(completed("partial", 3), notes=notes, artifacts=[f"out/{n}.md" for n in range(40)])
+
+    assert f"  {notes[0]}" in lines
+    assert "  wrote  out/0.md" in lines
+    assert "  wrote  39 more files" in lines
+    assert len(lines) == 7
+
+
+def test_facts_fit_the_window_and_paths_are_never_cut() -> None:
+    """A cut path is of no use; it may wrap."""
+    rows = summary_rows(completed(), viewed(runs.fan_out(30)), width=50, artifacts=[REPORT])
+    texts = [text_of(row) for row in rows]
+
+    assert f"  wrote  {REPORT}" in texts
+    assert all(row_cells(row) <= 50 for row in rows if "wrote" not in text_of(row))
+
+
+def test_ascii_has_no_other_glyphs() -> None:
+    """For streams that cannot take them."""
+    for end in (completed(), RunFailed(status="failed", exit_code=1, totals=totals())):
+        assert "".join(told(end, ascii=True, width=40)).isascii()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"agents": None, "usage": [], "critical_path": "x", "failures": {}, "speedup": "fast"},
+        {"agents": {"total": "many"}, "duration_s": None, "cost_usd": "cheap", "failures": [1]},
+        {"critical_path": {"agents": [1, None, {}] * 5}},
+    ],
+)
+def test_odd_totals_break_nothing(bad: dict[str, Any]) -> None:
+    """The summary is the last thing a user sees: it must not be a traceback."""
+    assert told(completed(**bad))
+
+
+def test_it_is_printed_with_colours_where_wanted_and_never_fails() -> None:
+    """A closed stderr is no error any more."""
+    out, closed = io.StringIO(), io.StringIO()
+    closed.close()
+    rows = summary_rows(completed(), viewed(runs.fan_out(30)))
+    print_summary(rows, out, color=True)
+    print_summary(rows, closed, color=True)
+
+    assert out.getvalue().startswith("\x1b[32m✓ \x1b[0m\x1b[1mreview-diff 7k3f\x1b[0m")
+    assert out.getvalue().endswith("\n")
