@@ -12,7 +12,6 @@ Rules:
 import asyncio
 import concurrent.futures
 import contextlib
-import difflib
 import gc
 import importlib
 import logging
@@ -21,11 +20,9 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from swarmcli.adapters import providers
 from swarmcli.adapters.chat import (
@@ -39,14 +36,14 @@ from swarmcli.adapters.chat import (
 )
 from swarmcli.adapters.model_errors import model_error, worded
 from swarmcli.adapters.model_table import facts_of
+from swarmcli.adapters.model_target import Target, target_of
 from swarmcli.adapters.redact import Redactor, secrets_of
 from swarmcli.core.ports import ModelClient, ModelReply, ModelRequest, TextSink
 from swarmcli.errors import ModelError
-from swarmcli.recipe.values import ModelSpec, Price
+from swarmcli.recipe.values import ModelSpec
 
 _MAX_OPEN_FILES = 65_536
 _STREAM: Mapping[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
-_FREE = Price(input_per_mtok=0.0, output_per_mtok=0.0)
 
 _ENVIRONMENT: Mapping[str, str] = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # no download at import, no thread that retries it
@@ -70,17 +67,6 @@ _FIRST_CALL_MODULES = (
     "anyio._backends._asyncio",
 )
 """What LiteLLM would import on the event loop while the first calls wait."""
-_SDK = "openai.resources.chat"
-
-_OWN_HANDLER = frozenset(
-    {
-        "anthropic", "cohere", "cohere_chat", "deepseek", "fireworks_ai", "gemini", "groq", "hosted_vllm", "mistral",
-        "ollama", "ollama_chat", "openrouter", "together_ai", "xai",
-    }
-)  # fmt: skip
-"""Providers whose requests go through the handler passed as `client`, and so leave once (tried, each of them)."""
-_PROVEN = _OWN_HANDLER - {"cohere", "cohere_chat", "gemini"} | {"azure", "lm_studio", "openai"}
-"""Providers whose streams keep their end mark in LiteLLM (tried with whole and cut streams); Gemini's do not."""
 
 
 class LitellmClient:
@@ -102,7 +88,7 @@ class LitellmClient:
         self._env = os.environ if env is None else env
         self._redact = redact or Redactor(secrets_of(self._env))
         self._log_file = log_file
-        self._targets: dict[ModelSpec, _Target] = {}
+        self._targets: dict[ModelSpec, Target] = {}
         self._preparing = asyncio.Lock()
         self._handler: Any = None
 
@@ -137,7 +123,8 @@ class LitellmClient:
                     "timeout", target.model, redact=self._redact, detail=f"{request.timeout_s:g} s"
                 )
         if failure.kind == "unknown_model":
-            failure.hint = _did_you_mean(target, failure.hint)
+            meant = target.did_you_mean()
+            failure.hint = f"did you mean {meant}? {failure.hint}" if meant else failure.hint
         # Outside of the handler: the original holds the key in its text, and must not hang on ours as context.
         raise failure
 
@@ -173,12 +160,9 @@ class LitellmClient:
             return _LIBRARY.loaded
         try:
             # Shielded: one caller that gives up must not take the import from the others.
-            litellm = await asyncio.shield(asyncio.wrap_future(_LIBRARY.start()))
+            return await asyncio.shield(asyncio.wrap_future(_LIBRARY.start()))
         except Exception as error:  # noqa: BLE001 - a broken installation fails in any way it likes
             fault = f"LiteLLM cannot be loaded: {type(error).__name__}: {error}"
-        else:
-            _send_logs_to(self._log_file)
-            return litellm
         raise ModelError(
             self._redact(fault)[:500],
             kind="internal",
@@ -186,71 +170,24 @@ class LitellmClient:
             hint="reinstall swarmcli; swarm doctor",
         )
 
-    async def _prepare(self, model: ModelSpec) -> "_Target":
+    async def _prepare(self, model: ModelSpec) -> Target:
         """Decide once per model how it is called."""
         self._check_key(model)
+        self._redact.add(providers.api_key(model, self._env))
         litellm = await self._library(model)
         async with self._preparing:
             if model not in self._targets:
                 if self._handler is None:
+                    _send_logs_to(self._log_file, self._redact)
                     self._handler = await asyncio.to_thread(_one_shot_handler)
-                self._targets[model] = await asyncio.to_thread(self._target, litellm, model)
+                self._targets[model] = await asyncio.to_thread(
+                    target_of, model, litellm=litellm, env=self._env, handler=self._handler
+                )
             return self._targets[model]
-
-    def _target(self, litellm: ModuleType, model: ModelSpec) -> "_Target":
-        provider, called = providers.provider_of(model.id), model.id
-        key = providers.api_key(model, self._env)
-        base = model.api_base or providers.api_base_of(model.id, self._env)
-        if key != providers.UNUSED_KEY:
-            self._redact.add(key)
-        entry = _table_entry(litellm, model.id)
-        if provider == "openai" and entry is None and _is_custom(base) and _fast_http(self._env):
-            # LiteLLM's own HTTP handler instead of the OpenAI SDK: the same request and answers, a third less
-            # processor time. Models that LiteLLM knows stay with the SDK: it rewrites their parameters.
-            provider, called = "hosted_vllm", f"hosted_vllm/{model.id.partition('/')[2]}"
-        if entry is None and provider in providers.PROVIDERS:
-            _register(litellm, called, provider)
-        arguments: dict[str, Any] = {"model": called, "max_retries": 0, "num_retries": 0}
-        if key:
-            arguments["api_key"] = key
-        if base:
-            arguments["api_base"] = base
-        if provider in _OWN_HANDLER:
-            arguments["client"] = self._handler
-        else:
-            with contextlib.suppress(ImportError):
-                importlib.import_module(
-                    _SDK
-                )  # 0.3 s, else spent on the event loop by the first call
-        return _Target(
-            litellm=litellm,
-            model=replace(model, api_base=base),
-            arguments=arguments,
-            price=model.price or (_FREE if providers.is_free(model.id) else None),
-            priced=entry is not None and any(name.startswith("input_cost_per") for name in entry),
-            proves_end=provider in _PROVEN or provider in litellm.openai_compatible_providers,
-            takes_schema=entry is None or bool(entry.get("supports_response_schema")),
-        )
-
-
-class _Target(NamedTuple):
-    """One model, ready to be called."""
-
-    litellm: ModuleType
-    model: ModelSpec
-    """With its address, for messages."""
-    arguments: Mapping[str, Any]
-    price: Price | None
-    """What we compute with; None: LiteLLM's table, where it knows one."""
-    priced: bool
-    """Whether LiteLLM's table knows a price."""
-    proves_end: bool
-    """Whether LiteLLM lets a stream's own end mark through."""
-    takes_schema: bool
 
 
 async def _answer(
-    target: _Target,
+    target: Target,
     request: ModelRequest,
     arguments: Mapping[str, Any],
     stream_to: TextSink | None,
@@ -267,98 +204,17 @@ async def _answer(
     return answer
 
 
-def _reply(target: _Target, answer: Answer, seconds: float) -> ModelReply:
+def _reply(target: Target, answer: Answer, seconds: float) -> ModelReply:
     return ModelReply(
         text=answer.text,
         model=target.model.id,
         usage=answer.usage,
-        cost_usd=_cost_usd(target, answer),
+        cost_usd=target.cost_usd(answer),
         seconds=seconds,
     )
 
 
-def _cost_usd(target: _Target, answer: Answer) -> float | None:
-    usage, price = answer.usage, target.price
-    if usage is None:
-        return None
-    if price is not None:
-        dollars = usage.input_tokens * price.input_per_mtok
-        return (dollars + usage.output_tokens * price.output_per_mtok) / 1e6
-    if not target.priced:
-        # OpenRouter says what it charged. LiteLLM fills the same field for others, with what it made up.
-        billed = getattr(answer.raw_usage, "cost", None)
-        return billed if billed and target.model.id.startswith("openrouter/") else None
-    if answer.cost_usd is not None:
-        return answer.cost_usd
-    return _table_cost(target.litellm, target.arguments["model"], answer.raw_usage)
-
-
 # --- LiteLLM itself
-
-
-def _is_custom(base: str | None) -> bool:
-    try:
-        host = urlsplit(base or "").hostname
-    except ValueError:
-        return False
-    return host is not None and host != "api.openai.com" and not host.endswith(".api.openai.com")
-
-
-def _fast_http(env: Mapping[str, str]) -> bool:
-    """`SWARM_FAST_HTTP=0`: every openai/ model through the OpenAI SDK."""
-    return env.get("SWARM_FAST_HTTP", "1").lower() not in {"0", "false", "no", "off"}
-
-
-def _table_cost(litellm: ModuleType, called: str, raw_usage: object) -> float | None:
-    try:
-        return sum(litellm.cost_per_token(model=called, usage_object=raw_usage))
-    except Exception:  # noqa: BLE001 - a price that cannot be computed is unknown, whatever the reason
-        return None
-
-
-def _table_entry(litellm: ModuleType, model_id: str) -> Mapping[str, Any] | None:
-    """The row of LiteLLM's table that is this very model; None when it has none. Its own look-up also guesses."""
-    if model_id in _REGISTERED:
-        return None
-    table: Mapping[str, Mapping[str, Any]] = litellm.model_cost
-    provider, _, name = model_id.partition("/")
-    if (entry := table.get(model_id)) is not None:
-        return entry
-    for candidate in (name, ":".join(name.split(":")[:2]) if name.startswith("ft:") else name):
-        entry = table.get(candidate)
-        if entry is not None and str(entry.get("litellm_provider", "")).startswith(provider):
-            return entry
-    return None
-
-
-def _register(litellm: ModuleType, called: str, provider: str) -> None:
-    """Tell LiteLLM of a model that its table lacks, at no price (we report none).
-
-    Without this every call ends in a failing look-up, and for Ollama in a blocking HTTP request on the event loop.
-    """
-    rates = dict.fromkeys(
-        (
-            "input_cost_per_token",
-            "output_cost_per_token",
-            "cache_creation_input_token_cost",
-            "cache_read_input_token_cost",
-        ),
-        0.0,
-    )
-    _REGISTERED.add(called)
-    litellm.register_model({called: {"litellm_provider": provider, "mode": "chat", **rates}})
-
-
-def _did_you_mean(target: _Target, hint: str | None) -> str | None:
-    """The provider's own model that is spelt most alike; over all providers the match would be somebody else's."""
-    provider, _, name = target.model.id.partition("/")
-    names = {
-        key.removeprefix(f"{provider}/")
-        for key, row in target.litellm.model_cost.items()
-        if row.get("litellm_provider") == provider and key not in _REGISTERED
-    }
-    found = difflib.get_close_matches(name, names, 1, 0.7)
-    return f"did you mean {provider}/{found[0]}? {hint or ''}".rstrip() if found else hint
 
 
 def _one_shot_handler() -> object:
@@ -392,11 +248,23 @@ async def _close_litellm(litellm: ModuleType) -> None:
     await asyncio.sleep(0)
 
 
-def _send_logs_to(log_file: Path | None) -> None:
-    """LiteLLM logs to stderr by itself; the screen is not its."""
-    handler = (
-        logging.NullHandler() if log_file is None else logging.FileHandler(log_file, delay=True)
-    )
+class _CleanFormatter(logging.Formatter):
+    """Log lines without keys."""
+
+    def __init__(self, redact: Redactor) -> None:
+        super().__init__("%(asctime)s %(name)s %(levelname)s %(message)s")
+        self._redact = redact
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._redact.strict(super().format(record))
+
+
+def _send_logs_to(log_file: Path | None, redact: Redactor) -> None:
+    """LiteLLM logs to stderr by itself; the screen is not its. The newest client's file wins."""
+    handler = logging.NullHandler()
+    if log_file is not None:
+        handler = logging.FileHandler(log_file, delay=True)
+        handler.setFormatter(_CleanFormatter(redact))
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler]
@@ -433,6 +301,7 @@ def _import_litellm() -> ModuleType:
             gc.enable()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+    _send_logs_to(None, Redactor())
     litellm.suppress_debug_info = True  # else every error prints an advertisement to stdout
     litellm.drop_params = False  # a parameter that is dropped in silence changes the answer
     litellm.redact_messages_in_exceptions = True
@@ -469,8 +338,6 @@ class _Library:
 
 
 _LIBRARY = _Library()
-_REGISTERED: set[str] = set()
-"""Ids that stand in LiteLLM's table only because we put them there."""
 
 
 if TYPE_CHECKING:

@@ -241,7 +241,7 @@ def _place(model: ModelSpec) -> str:
 def _hint(kind: FailureKind, model: ModelSpec) -> str | None:
     key, provider = key_name(model), provider_of(model.id)
     hints: dict[str, str | None] = {
-        "auth": f"check {key or 'the key'}; swarm doctor --live",
+        "auth": f"check {key or 'the key'}; swarm doctor",
         "no_key": f"export {key}=..." if key else "swarm doctor",
         "quota": "top up the account, or choose another model with -m",
         "unknown_model": f"swarm models list {provider}"

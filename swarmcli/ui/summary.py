@@ -99,6 +99,14 @@ class _Facts:
         return self.number("failed", State.FAILED)
 
     @property
+    def kept(self) -> int:
+        """Agents with an answer, cached and reused ones too."""
+        counts = self.view.counts
+        seen = counts[State.DONE] + counts[State.CACHED] + counts[State.REUSED]
+        value = self.agents.get("done")
+        return int(value) if isinstance(value, int | float) else seen
+
+    @property
     def seconds(self) -> float:
         value = self.end.totals.get("duration_s")
         return float(value) if isinstance(value, int | float) else 0.0
@@ -107,7 +115,7 @@ class _Facts:
         view, status = self.view, self.end.status
         glyph, plain, style, word = _VERDICTS.get(status, ("?", "?", "warn", one_line(status)))
         if status == "interrupted":
-            share = 100 * view.ended // max(1, view.total)
+            share = 100 * self.kept // max(1, self.total)
             who = "stopped by a signal" if self.end.exit_code == EXIT_SIGTERM else word
             word = f"{who} at {share} %"
         facts = (duration(self.seconds), self._money(), self._counts(), self._tokens())
@@ -119,14 +127,10 @@ class _Facts:
         ]
 
     def _counts(self) -> str:
-        cached = self.number("cached", State.CACHED)
-        done = self.agents.get("done")
-        if isinstance(done, int | float):
-            fresh = max(0, int(done) - cached)
-        else:
-            fresh = self.view.counts[State.DONE] + self.view.counts[State.REUSED]
         if self.end.status == "interrupted":
-            return f"{fresh + cached} of {self.total} kept"
+            return f"{self.kept} of {self.total} kept"
+        cached = self.number("cached", State.CACHED)
+        fresh = max(0, self.kept - cached)
         numbers = (
             (fresh, "done"),
             (cached, "cached"),

@@ -102,7 +102,7 @@ def is_terminal(stream: TextIO | None) -> bool:
 def columns(stream: TextIO, env: Mapping[str, str]) -> int:
     """The width of the terminal: COLUMNS, else what it says itself, else 80."""
     given = env.get("COLUMNS", "")
-    if given.isascii() and given.isdigit() and int(given) > 0:
+    if given.isascii() and given.isdigit() and len(given) < 6 and int(given) > 0:
         return int(given)
     try:
         return os.get_terminal_size(stream.fileno()).columns or 80

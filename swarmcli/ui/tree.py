@@ -28,6 +28,28 @@ IDLE_FRAME_S = 1.0
 LINES_PER_S = 20
 
 
+class _Allowance:
+    """So many lines a second; the others are counted."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._began = float("-inf")
+        self._asked = 0
+
+    def take(self) -> bool:
+        """Whether one more line may be printed now."""
+        self._asked += 1
+        return self._asked <= LINES_PER_S
+
+    def dropped(self, *, final: bool = False) -> int:
+        """How many lines were refused in a second that is over, told once."""
+        now = self._clock()
+        if now - self._began < 1.0 and not final:
+            return 0
+        dropped, self._began, self._asked = self._asked - LINES_PER_S, now, 0
+        return max(0, dropped)
+
+
 class TreeDisplay:
     """The live tree as a sink.
 
@@ -53,15 +75,14 @@ class TreeDisplay:
         self._size = size or (lambda: (console.width, console.height))
         self._ascii = ascii
         self._slow = slow
-        self._clock = clock
         self._painter = Painter(console, size)
         self._ticker = Ticker(self.tick, FRAME_S, clock)
         self._started = False
         self._closed = False
         self._drawn: tuple[int, int, int] | None = None
         self._drawn_t = 0.0
-        self._second = 0.0
-        self._lines = 0
+        self._of_events = _Allowance(clock)
+        self._of_program = _Allowance(clock)
 
     @classmethod
     def on_terminal(cls, stream: TextIO, display: Display, env: Mapping[str, str]) -> "TreeDisplay":
@@ -96,13 +117,14 @@ class TreeDisplay:
         self.view.feed(stamped)
         match stamped.event:
             case Warned(message=message):
-                self.log(message, label="warning")
+                self._print(f"warning: {message}", self._of_events)
             case BudgetWarning(message=message):
-                self.log(message, label="budget")
+                self._print(f"budget: {message}", self._of_events)
             case RunStarted(model_reason=reason) if reason:
-                self.log(f"{', '.join(self.view.models)} ({reason})", label="model")
+                models = ", ".join(self.view.models)
+                self._print(f"model: {models} ({reason})", self._of_events)
             case ModeChosen(mode=mode, reason=reason):
-                self.log(f"{mode} ({reason})" if reason else mode, label="mode")
+                self._print(f"mode: {mode} ({reason})" if reason else mode, self._of_events)
             case _:
                 pass
 
@@ -120,15 +142,11 @@ class TreeDisplay:
         self._painter.show(Frame(self.view.rows(width, height, now_t, ascii=self._ascii)))
 
     def log(self, text: str, *, label: str = "") -> None:
-        """Print a line above the tree: at most 20 a second, the rest is counted."""
-        if self._closed:
-            return
-        self._tell_dropped()
-        self._lines += 1
-        if self._lines <= LINES_PER_S:
-            self._begin()
-            line = one_line(f"{label}: {text}" if label else text)
-            self._painter.print(line.encode("ascii", "replace").decode() if self._ascii else line)
+        """Print a line above the tree: at most 20 a second, the rest is counted.
+
+        A flood of warnings among the events does not use up these lines.
+        """
+        self._print(f"{label}: {text}" if label else text, self._of_program)
 
     def pause(self) -> None:
         """Clear the tree and show the cursor, for a question to the user."""
@@ -144,8 +162,7 @@ class TreeDisplay:
         if self._closed:
             return
         self._ticker.stop()
-        self._second = float("-inf")
-        self._tell_dropped()
+        self._tell_dropped(final=True)
         self._closed = True
         if self._started:
             self._ignore_job_control()
@@ -163,15 +180,23 @@ class TreeDisplay:
             self._started = True
             self._painter.start()
 
-    def _tell_dropped(self) -> None:
-        now = self._clock()
-        if now - self._second < 1.0:
+    def _print(self, text: str, allowance: _Allowance) -> None:
+        if self._closed:
             return
-        dropped, self._second, self._lines = self._lines - LINES_PER_S, now, 0
-        if dropped > 0:
+        self._tell_dropped()
+        if allowance.take():
+            self._begin()
+            line = one_line(text)
+            self._painter.print(line.encode("ascii", "replace").decode() if self._ascii else line)
+
+    def _tell_dropped(self, *, final: bool = False) -> None:
+        dropped = self._of_events.dropped(final=final) + self._of_program.dropped(final=final)
+        if dropped:
             self._painter.print(f"{'...' if self._ascii else '…'} {dropped} more lines")
 
     def _watch_job_control(self) -> None:
+        if signal.getsignal(signal.SIGTSTP) == signal.SIG_IGN:
+            return
         with suppress(NotImplementedError, RuntimeError):
             loop = get_running_loop()
             loop.add_signal_handler(signal.SIGTSTP, self._stop_process)
@@ -197,7 +222,7 @@ def _terminal_size(fd: int, env: Mapping[str, str]) -> Size:
 
     def number(name: str) -> int:
         text = env.get(name, "")
-        return int(text) if text.isascii() and text.isdigit() else 0
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0
 
     def bound(real: int, given: int, default: int) -> int:
         return min(real, given) if real and given else real or given or default

@@ -133,7 +133,7 @@ class _Layout(StepRows):
         view, width = self.view, self.width
         size = min(40, max(8, width - 60))
         total = max(1, view.total)
-        ended = size * view.ended // total
+        ended = size * (view.ended - view.counts[State.SKIPPED]) // total
         bad = view.counts[State.FAILED] + view.counts[State.CANCELLED]
         bad_size = min(ended, -(-size * bad // total))
         row: Row = [
@@ -181,8 +181,10 @@ class _Layout(StepRows):
         return 0 < queued < len(step.agents) and not self.view.end
 
     def _merge_comes(self) -> bool:
+        """A planner's plan with several answers is written up; other merges are code and take no time."""
         view = self.view
-        return view.planned and view.merge.started_t is None and not view.planning and view.answers() > 1
+        known = view.planned and not view.planning
+        return known and view.merge.started_t is None and view.answers() > 1
 
     def _past(self) -> list[Row]:
         view = self.view

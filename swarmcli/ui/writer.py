@@ -96,7 +96,9 @@ class LineWriter:
         if self._on_error is None:
             return
         if self._loop is not None and self._loop.is_running():
-            self._loop.call_soon_threadsafe(self._on_error, error)
+            # The loop may have ended in between; then nobody is left to tell.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._on_error, error)
         else:
             self._on_error(error)
 

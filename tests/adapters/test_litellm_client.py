@@ -224,7 +224,7 @@ class TestFaults:
         assert error.message.startswith(
             'openai refused the key (401): "Incorrect API key provided: sk-…CRET.'
         )
-        assert error.hint == "check OPENAI_API_KEY; swarm doctor --live"
+        assert error.hint == "check OPENAI_API_KEY; swarm doctor"
 
     async def test_a_misspelt_model_gets_a_suggestion(self, edge):
         """From the same provider."""
@@ -825,7 +825,7 @@ class TestProcess:
     async def main():
         client = LitellmClient(log_file=Path({str(log)!r}))
         await call(client)
-        logging.getLogger("LiteLLM").error("from within")
+        logging.getLogger("LiteLLM").error("from within, with Bearer %s", "sk-canary0123456789")
         await client.close()
     asyncio.run(main())
 """
@@ -833,7 +833,8 @@ class TestProcess:
         with serve() as server:
             done = run_python(code, **server.env)
         assert (done.stdout, done.stderr) == ("", "")
-        assert "from within" in log.read_text()
+        assert "from within, with Bearer" in log.read_text()
+        assert "canary" not in log.read_text()
 
 
 def test_the_fake_server_is_a_program(tmp_path):

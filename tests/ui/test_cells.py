@@ -3,7 +3,7 @@
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len, get_character_cell_size
 
@@ -50,6 +50,7 @@ def test_common_scripts_have_the_width_that_rich_gives_them() -> None:
         assert cell_len(text) == cells(text), text
 
 
+@settings(deadline=None)
 @given(LINES, st.integers(0, 30))
 def test_cut_text_fits(text: str, width: int) -> None:
     """A cut text never takes more cells than allowed, and an uncut one is the text itself."""
@@ -59,6 +60,7 @@ def test_cut_text_fits(text: str, width: int) -> None:
     assert cut == text or cells(text) > width
 
 
+@settings(deadline=None)
 @given(LINES, LINES, st.integers(0, 60))
 def test_a_spread_row_fits_and_keeps_its_right_part_whole(
     left: str, right: str, width: int

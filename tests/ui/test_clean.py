@@ -4,7 +4,7 @@ import re
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarmcli.ui.clean import clean, clean_result, one_line
@@ -76,6 +76,7 @@ def test_a_result_with_a_lone_surrogate_can_be_encoded() -> None:
     assert "x\ufffdy".encode() == clean_result("x\udc80y").encode()
 
 
+@settings(deadline=None)
 @given(ANY_TEXT)
 def test_nothing_that_a_terminal_obeys_gets_through(text: str) -> None:
     """Whatever comes in, no control, bidi, zero-width or surrogate character comes out."""
@@ -84,6 +85,7 @@ def test_nothing_that_a_terminal_obeys_gets_through(text: str) -> None:
     assert not re.search(r"[\n\t]", one_line(text))
 
 
+@settings(deadline=None)
 @given(ANY_TEXT)
 def test_cleaning_twice_changes_nothing(text: str) -> None:
     """Removing a sequence never makes a new one."""
@@ -92,6 +94,7 @@ def test_cleaning_twice_changes_nothing(text: str) -> None:
     assert clean_result(text) == clean_result(clean_result(text))
 
 
+@settings(deadline=None)
 @given(ANY_TEXT)
 def test_a_result_loses_control_characters_and_nothing_else(text: str) -> None:
     """Checked against the Unicode category, not against our own pattern."""

@@ -4,7 +4,7 @@ import io
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarmcli.core.events import (
@@ -174,6 +174,7 @@ def test_an_annotation_can_point_at_a_line() -> None:
     )
 
 
+@settings(deadline=None)
 @given(ANY_TEXT, ANY_TEXT)
 def test_an_annotation_is_one_line(message: str, title: str) -> None:
     """Whatever it is about."""
@@ -186,6 +187,7 @@ def test_an_annotation_is_one_line(message: str, title: str) -> None:
     assert "\r" not in line
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
 def test_an_output_value_sets_no_other_name(value: str) -> None:
     """A value of several lines stands between random fences."""

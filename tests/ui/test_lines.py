@@ -261,6 +261,7 @@ def test_each_event_is_one_object_that_can_be_read_back() -> None:
     assert [from_record(json.loads(line)) for line in json_lines(tape.stamped)] == tape.stamped
 
 
+@settings(deadline=None)
 @given(ANY_TEXT)
 def test_json_lines_are_safe_for_terminals_and_utf8(text: str) -> None:
     """Control, bidi and surrogate characters are escaped; the value is the same."""

@@ -86,12 +86,12 @@ def test_one_agent_has_no_speed_up() -> None:
     [
         (
             RunInterrupted(status="interrupted", exit_code=130, totals=totals()),
-            "■ review-diff 7k3f  stopped by you at 61 %",
+            "■ review-diff 7k3f  stopped by you at 95 %",
             "  go on: swarm resume 7k3f",
         ),
         (
             RunInterrupted(status="interrupted", exit_code=143, totals=totals()),
-            "■ review-diff 7k3f  stopped by a signal at 61 %",
+            "■ review-diff 7k3f  stopped by a signal at 95 %",
             "  go on: swarm resume 7k3f",
         ),
         (

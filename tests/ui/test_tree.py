@@ -4,6 +4,7 @@ import asyncio
 import io
 import os
 import pty
+import re
 import select
 import termios
 import threading
@@ -229,6 +230,46 @@ def test_a_flood_of_lines_is_cut_to_a_few_a_second() -> None:
     assert text.count("flood") == LINES_PER_S - 1
     assert "… 481 more lines" in text
     assert text.count("afterwards") == 1
+
+
+def test_a_flood_of_warnings_leaves_room_for_the_program() -> None:
+    """What Ctrl-C does is said although 500 warnings came in the same second."""
+    window = Window()
+    window.feed(*Tape().add(*(Warned(message=f"w {index}") for index in range(500))).stamped)
+    window.display.log("Stopping: 37 agents get 10 s to finish.")
+    window.close()
+    text = window.paper.getvalue()
+
+    assert text.count("warning: w") == LINES_PER_S
+    assert text.count("Stopping: 37 agents") == 1
+    assert "… 480 more lines" in text
+
+
+def test_ascii_lines_above_the_tree_are_ascii() -> None:
+    """As the tree itself."""
+    window = Window(ascii=True)
+    window.feed(*runs.begun().started("a").stamped)
+    window.display.log("naïve ✓")
+    window.frame(1.0)
+    window.close()
+
+    assert "na?ve ?" in window.paper.getvalue()
+    assert window.paper.getvalue().isascii()
+
+
+def test_without_colour_there_are_no_colours() -> None:
+    """The tree still moves the cursor, and that is all."""
+    plain = Display(kind="tree", color=False, ascii=False, reason="test")
+    with terminal() as (master, stream):
+        display = TreeDisplay.on_terminal(stream, plain, {"TERM": "xterm-256color"})
+        for stamped in runs.fan_out(30).stamped:
+            display.feed(stamped)
+        display.tick(40.0)
+        display.close()
+        text = _rest_of(master, _painter_of(display)).decode()
+
+    assert "review" in text or "model:" in text
+    assert not re.search(r"\x1b\[[0-9;]*m", text)
 
 
 def test_nothing_is_drawn_twice_for_nothing() -> None:

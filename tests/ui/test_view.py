@@ -329,6 +329,15 @@ def test_a_repair_turn_says_what_was_wrong() -> None:
     assert "repair: task t2 needs t9" in screen(viewed(tape), 100, 24, 4.0)
 
 
+def test_a_merge_is_announced_only_where_a_model_will_write_it() -> None:
+    """A plan with several answers is written up; the line output of a fan-out is put together by code."""
+    tape = planning().add(PlanReady(tasks=3, seconds=4.0, plan={}))
+    fixed = runs.fan_out(3, 9.0)
+
+    assert "next: merge" in screen(viewed(tape), 100, 24, 5.0)
+    assert "merge" not in screen(viewed(fixed), 100, 24, 9.0)
+
+
 def test_a_resumed_run_says_so() -> None:
     """The header of a second session differs from the first one's."""
     header = screen(viewed(troubled()), 80, 24, 5.0).splitlines()[0]
