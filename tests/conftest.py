@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 
-KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "PIP_", "UV_", "XDG_RUNTIME")
+KEPT = (
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "VIRTUAL_ENV",
+    "PYTHONPATH",
+    "PIP_",
+    "UV_",
+    "XDG_RUNTIME",
+)
 """Variables that a test may see of the machine that it runs on."""
 
 

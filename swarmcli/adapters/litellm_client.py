@@ -19,6 +19,7 @@ import os
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -282,11 +283,20 @@ def _raise_open_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def _bypass_proxies_on_loopback() -> None:
+    """A proxy cannot reach this machine's own servers; tools that forget this break the embedded model."""
+    if urllib.request.getproxies():
+        known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+        hosts = dict.fromkeys([*filter(None, known.split(",")), "localhost", "127.0.0.1", "::1"])
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(hosts)
+
+
 def _import_litellm() -> ModuleType:
     """Import and tame LiteLLM. Runs in a worker thread, once."""
     os.environ.update(_ENVIRONMENT)
     for name, value in _CONNECTIONS.items():
         os.environ.setdefault(name, value)
+    _bypass_proxies_on_loopback()
     _raise_open_files()
     collecting = gc.isenabled()
     gc.disable()  # 2,700 modules: the collector would walk them again and again

@@ -151,7 +151,8 @@ def _explain(
         err(f"error: {_cause(report)}\nhint: swarm logs {run_dir.id} --failed")
     if fault is not None:
         err(f"error: the result does not fit the output schema: {clean(fault)}")
-    if not prepared.options.quiet:
+    told = result.display.kind == "plain" and report.end.status == "ok"
+    if not prepared.options.quiet and not told:
         tiny = any(model.id == EMBEDDED for model in prepared.models())
         rows = summary_rows(
             report.end,

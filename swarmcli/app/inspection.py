@@ -6,7 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 from swarmcli.adapters.journal import read_journal
-from swarmcli.adapters.runs import RunDir, RunSummary, summary
+from swarmcli.adapters.run_summary import RunSummary, summary
+from swarmcli.adapters.runs import RunDir
 from swarmcli.app.workspace import open_workspace
 from swarmcli.core.events import (
     AgentCancelled,

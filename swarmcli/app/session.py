@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -12,8 +13,8 @@ from typing import Protocol
 
 from swarmcli.adapters.cache_key import cache_key
 from swarmcli.adapters.clock import SystemClock
+from swarmcli.adapters.event_log import EventLog
 from swarmcli.adapters.files import read_text
-from swarmcli.adapters.journal import EventLog
 from swarmcli.adapters.runs import RunDir
 from swarmcli.app.compose import PathOrder, compose
 from swarmcli.app.models import resolver
@@ -30,6 +31,7 @@ from swarmcli.engine.run import Run, RunReport
 from swarmcli.errors import EXIT_SIGINT, StorageError
 from swarmcli.ui.github import GithubSink, in_github_actions
 from swarmcli.ui.lines import JsonLines, PlainLines
+from swarmcli.ui.say import die_of_broken_pipe
 from swarmcli.ui.terminal import Display, decide
 from swarmcli.ui.view import RunView
 
@@ -114,7 +116,8 @@ async def run_session(
     display, live = shown
     clock = SystemClock()
     with contextlib.ExitStack() as stack:
-        sinks = [*_streams(prepared, stack), live]
+        reader = _Reader()
+        sinks = [*_streams(prepared, stack, reader), live]
         if in_github_actions(os.environ):
             sinks.append(GithubSink(sys.stderr, os.environ))
         log = EventLog(run_dir.journal, run=run_dir.id, clock=clock, sinks=sinks)
@@ -144,6 +147,7 @@ async def run_session(
             fingerprint=cache_key,
             calls=lambda: budget.spent.calls,
         )
+        reader.on_gone = functools.partial(run.cancel, "sigterm")
         live.start()
         try:
             with _signals(run, live):
@@ -151,13 +155,28 @@ async def run_session(
         finally:
             await client.close()
             await log.close()
+    if reader.gone:
+        die_of_broken_pipe()
     return SessionResult(report=report, view=live.view, display=display)
 
 
-def _streams(prepared: Prepared, stack: contextlib.ExitStack) -> Iterator[Sink]:
+class _Reader:
+    """Whoever reads the event stream on stdout; when it goes away, the run is stopped and can be resumed."""
+
+    def __init__(self) -> None:
+        self.gone = False
+        self.on_gone: Callable[[], None] | None = None
+
+    def __call__(self, _error: OSError) -> None:
+        self.gone = True
+        if self.on_gone is not None:
+            self.on_gone()
+
+
+def _streams(prepared: Prepared, stack: contextlib.ExitStack, reader: _Reader) -> Iterator[Sink]:
     """The event streams that were asked for: stdout with `--format stream-json`, a file with `--events`."""
     if prepared.options.format == "stream-json":
-        yield JsonLines(sys.stdout)
+        yield JsonLines(sys.stdout, reader)
     if prepared.options.events is not None:
         path = Path(prepared.options.events)
         try:

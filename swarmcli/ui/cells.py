@@ -15,7 +15,6 @@ STYLES = {
     "dim": "dim",
     "run": "cyan",
     "ok": "green",
-    "cached": "dim green",
     "fail": "bold red",
     "wait": "yellow",
     "warn": "yellow",

@@ -8,7 +8,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TextIO, cast
 
 from swarmcli.core.events import (
@@ -356,16 +356,19 @@ def json_line(record: Mapping[str, object]) -> str:
     """The record as JSON on one line; numbers that JSON has no word for are null."""
     try:
         text = json.dumps(record, ensure_ascii=False, allow_nan=False)
-    except ValueError:
-        text = json.dumps(_finite(record), ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError):
+        text = json.dumps(_strict(record), ensure_ascii=False, allow_nan=False)
     return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-def _finite(value: object) -> object:
+def _strict(value: object) -> object:
+    """The value in JSON's own types."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
     if isinstance(value, Mapping):
-        return {str(k): _finite(v) for k, v in cast("Mapping[object, object]", value).items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in cast("list[object]", value)]
-    return value
+        return {str(k): _strict(v) for k, v in cast("Mapping[object, object]", value).items()}
+    if isinstance(value, Iterable):
+        return [_strict(item) for item in cast("Iterable[object]", value)]
+    return str(value)

@@ -9,15 +9,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from swarmcli.adapters.clock import SystemClock
+from swarmcli.adapters.event_log import EventLog
 from swarmcli.adapters.journal import (
-    INLINE_BYTES,
-    EventLog,
     encode,
     frame,
     output_name,
     read_journal,
     unframe,
 )
+from swarmcli.adapters.journal_writer import INLINE_BYTES
 from swarmcli.core.events import AgentCompleted, AgentFailed, Event, Failure, Usage, Warned
 
 any_text = st.text(st.characters(codec=None), max_size=40)

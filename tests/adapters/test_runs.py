@@ -1,52 +1,21 @@
-"""Run folders: ids, refs, what was asked, how it went, and who works on it."""
+"""Run folders: ids, refs, what was asked, and who works on them."""
 
-import asyncio
 import fcntl
 import json
 import os
 import re
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
-from swarmcli.adapters import runs
-from swarmcli.adapters.clock import SystemClock
-from swarmcli.adapters.journal import EventLog
-from swarmcli.adapters.runs import AgentCounts, RunDir, RunMeta, RunStore, summary
-from swarmcli.core.events import (
-    AgentCompleted,
-    AgentFailed,
-    AgentSkipped,
-    AgentStarted,
-    CallCompleted,
-    Event,
-    Failure,
-    PlanTask,
-    RunCompleted,
-    RunFailed,
-    RunInterrupted,
-    RunStarted,
-)
+from swarmcli.adapters import run_lock
+from swarmcli.adapters.run_summary import summary
+from swarmcli.adapters.runs import RunDir, RunMeta, RunStore
 from swarmcli.errors import StorageError, UsageError
-
-ROOT = Path(__file__).parents[2]
-META = RunMeta(command="run", recipe_source="recipes/audit.yaml", recipe_text="name: audit\n")
-
-
-class Calendar:
-    """A wall clock that moves when told to."""
-
-    def __init__(self) -> None:
-        self.at = datetime(2026, 11, 21, 9, 15, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        return self.at
-
-    def pass_by(self, **time: float) -> None:
-        self.at += timedelta(**time)
+from tests.adapters.run_stories import META, ROOT, Calendar, make
 
 
 @pytest.fixture
@@ -57,25 +26,6 @@ def calendar() -> Calendar:
 @pytest.fixture
 def store(tmp_path: Path, calendar: Calendar) -> RunStore:
     return RunStore(tmp_path / "state", now=calendar)
-
-
-def tell(run: RunDir, *story: Event) -> None:
-    """Journal `story` as one session of `run`."""
-
-    async def session() -> None:
-        log = EventLog(run.journal, run=run.id, clock=SystemClock())
-        for event in story:
-            log.emit(event)
-        await log.close()
-
-    asyncio.run(session())
-
-
-def end(status: str, exit_code: int, **totals: object) -> RunCompleted:
-    return RunCompleted(status=status, exit_code=exit_code, result="text", totals=totals)
-
-
-STARTED = RunStarted(recipe="audit", models={"small": "openai/gpt-5-mini"})
 
 
 def test_an_id_says_when(store: RunStore) -> None:
@@ -182,9 +132,23 @@ def test_runs_of_one_minute_have_an_order(store: RunStore, calendar: Calendar) -
     assert [store.open(f"-{back}") for back in range(1, 13)] == made[::-1]
 
 
-def make(store_path: Path, *ids: str) -> None:
-    for name in ids:
-        (store_path / "runs" / name).mkdir(parents=True)
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"created": null}'])
+def test_a_run_that_says_not_when_it_was_made_is_placed_by_its_folder(
+    store: RunStore, calendar: Calendar, content: str | None
+) -> None:
+    """Between two runs of its minute stands one whose `run.json` is damaged, or not there yet."""
+    made: list[RunDir] = []
+    for _ in range(9):
+        made.append(store.create(META))
+        calendar.pass_by(milliseconds=100)
+    odd = made[4]
+    if content is None:
+        odd.meta_path.unlink()
+    else:
+        odd.meta_path.write_text(content)
+    at = calendar.at.timestamp() - 0.5
+    os.utime(odd.folder, (at, at))
+    assert [store.open(f"-{back}") for back in range(1, 10)] == made[::-1]
 
 
 def test_an_ambiguous_ref_lists_its_candidates(tmp_path: Path) -> None:
@@ -286,7 +250,7 @@ def test_looking_does_not_disturb_the_one_who_starts(
         pass
     looking = (run.folder / "lock").open("rb")
     fcntl.flock(looking, fcntl.LOCK_SH)
-    monkeypatch.setattr(runs.time, "sleep", lambda _seconds: looking.close())
+    monkeypatch.setattr(run_lock.time, "sleep", lambda _seconds: looking.close())
     with run.lock():
         assert looking.closed
 
@@ -307,114 +271,6 @@ def test_a_folder_that_others_can_write_is_not_worked_in(store: RunStore) -> Non
     with pytest.raises(StorageError, match="other users") as caught, run.lock():
         pytest.fail("not refused")
     assert "chmod 700" in caught.value.hint
-
-
-def test_a_finished_run_is_told_by_its_last_event(store: RunStore) -> None:
-    """Status, counts, cost and time come from the totals; a huge result does not matter."""
-    run = store.create(META)
-    totals = {
-        "agents": {"total": 9, "done": 7, "failed": 2, "skipped": 0, "cached": 3, "hedged": 1},
-        "cost_usd": 0.25,
-        "duration_s": 12.5,
-    }
-    last = RunCompleted(status="partial", exit_code=3, result="x" * 900_000, totals=totals)
-    tell(run, STARTED, last)
-    told = summary(run)
-    assert (told.id, told.recipe, told.status) == (run.id, "audit", "partial")
-    assert told.agents == AgentCounts(total=9, done=7, failed=2, skipped=0, cached=3)
-    assert (told.cost_usd, told.duration_s) == (0.25, 12.5)
-    assert told.started == "2026-11-21T09:15:00.000000Z"
-
-
-@pytest.mark.parametrize(
-    ("last", "status"),
-    [
-        (end("ok", 0), "ok"),
-        (end("budget", 4), "budget"),
-        (end("timeout", 124), "timeout"),
-        (end("novelty", 0), "failed"),
-        (RunFailed(status="failed", exit_code=1), "failed"),
-        (RunInterrupted(status="interrupted", exit_code=130), "interrupted"),
-    ],
-)
-def test_every_end_has_a_status(store: RunStore, last: Event, status: str) -> None:
-    """Each way to end is a status; an unknown price stays unknown."""
-    run = store.create(META)
-    tell(run, STARTED, last)
-    assert summary(run).status == status
-    assert summary(run).cost_usd is None
-
-
-def test_a_crashed_run_is_counted(store: RunStore) -> None:
-    """Without an end, the events are counted; an agent that failed and then succeeded is done."""
-    run = store.create(META)
-    tell(
-        run,
-        STARTED,
-        *(PlanTask(agent=name, group=name, prompt="p") for name in "abcde"),
-        AgentStarted(agent="a", model="m", prompt='"type":"agent.failed","agent":"x"'),
-        CallCompleted(model="m", purpose="agent", seconds=1, cost_usd=0.5, agent="a"),
-        CallCompleted(model="m", purpose="agent", seconds=1, cost_usd=0.25, agent="b"),
-        AgentFailed(agent="a", error=Failure(kind="server", message="502")),
-        AgentFailed(agent="b", error=Failure(kind="server", message="502")),
-        AgentSkipped(agent="c", because="b failed"),
-        AgentCompleted(agent="a", output="x", cached=True),
-    )
-    with run.journal.open("ab") as file:
-        file.write(b"0badc0de {torn")
-    told = summary(run)
-    assert told.status == "crashed"
-    assert told.agents == AgentCounts(total=5, done=1, failed=1, skipped=1, cached=1)
-    assert told.cost_usd == 0.75
-    assert told.duration_s is not None
-
-
-def test_a_resumed_run_is_unfinished_until_its_new_end(store: RunStore) -> None:
-    """The end of an earlier session does not count once the run goes on."""
-    run = store.create(META)
-    tell(run, STARTED, RunInterrupted(status="interrupted", exit_code=130))
-    tell(run, RunStarted(recipe="audit", models={}, resumed=True))
-    with run.lock():
-        assert summary(run).status == "running"
-    assert summary(run).status == "crashed"
-
-
-def test_the_list_is_newest_first_and_survives_anything(
-    store: RunStore, tmp_path: Path, calendar: Calendar
-) -> None:
-    """Broken folders are rows of their own, strangers are ignored, and nothing raises."""
-    fine = store.create(META)
-    tell(fine, STARTED, end("ok", 0))
-    calendar.pass_by(minutes=1)
-    broken = store.create(META)
-    broken.meta_path.write_text("{")
-    calendar.pass_by(minutes=1)
-    odd = store.create(META)
-    odd.journal.mkdir()
-    make(tmp_path / "state", "20270101-0000-aaaa", "20261399-9999-aaaa", "not-a-run")
-    (tmp_path / "state" / "runs" / "README").write_text("hello")
-    listed = [(row.id, row.status) for row in store.list()]
-    assert listed == [
-        ("20270101-0000-aaaa", "unreadable"),
-        ("20261399-9999-aaaa", "unreadable"),
-        (odd.id, "unreadable"),
-        (broken.id, "unreadable"),
-        (fine.id, "ok"),
-    ]
-    assert all(row.problem for row in store.list()[:4])
-
-
-def test_the_last_unfinished_run(store: RunStore, calendar: Calendar) -> None:
-    """`swarm resume` takes the newest run that fell short: not a whole one, not one at work."""
-    unfinished, at_work, whole, broken = (
-        [store.create(META), calendar.pass_by(minutes=1)][0] for _ in range(4)
-    )
-    tell(unfinished, STARTED, end("budget", 4))
-    tell(whole, STARTED, end("ok", 0))
-    broken.meta_path.unlink()
-    with at_work.lock():
-        assert store.last_unfinished() == unfinished
-    assert store.last_unfinished() == at_work
 
 
 def test_a_state_folder_that_cannot_be_made_names_swarm_home(tmp_path: Path) -> None:

@@ -43,7 +43,9 @@ class Shell:
         self._monkeypatch = monkeypatch
         self._capfd = capfd
 
-    def __call__(self, *args: str, stdin: str | None = None, env: Mapping[str, str] | None = None) -> Done:
+    def __call__(
+        self, *args: str, stdin: str | None = None, env: Mapping[str, str] | None = None
+    ) -> Done:
         for name, value in (env or {}).items():
             self._monkeypatch.setenv(name, value)
         with self._stdin(stdin) as stream:

@@ -124,7 +124,15 @@ def test_bad_environment(
     shell.write("r.yaml", GOOD)
     monkeypatch.setenv(name, value)
 
-    refused(shell, server, "run", "r.yaml", "-p", "topic=x", says=name if name != "SWARM_MODEL" else "gpt-5")
+    refused(
+        shell,
+        server,
+        "run",
+        "r.yaml",
+        "-p",
+        "topic=x",
+        says=name if name != "SWARM_MODEL" else "gpt-5",
+    )
 
 
 def test_stdin_that_is_needed_but_not_there(shell: Shell, server: Server):

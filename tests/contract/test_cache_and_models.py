@@ -42,7 +42,9 @@ def test_refresh_asks_again_and_only_never_asks(shell: Shell, server: Server):
 
 def test_cache_only_fails_on_a_miss_without_a_call(shell: Shell, server: Server):
     """A miss is a failed agent, not a request."""
-    done = shell("run", shell.recipe('tasks: [{id: t, prompt: "New."}]'), "--cache", "only", "--json")
+    done = shell(
+        "run", shell.recipe('tasks: [{id: t, prompt: "New."}]'), "--cache", "only", "--json"
+    )
 
     assert (done.code, done.json["failures"][0]["kind"], server.requests) == (1, "cache_miss", [])
 
@@ -89,7 +91,10 @@ tasks:
 
     shell("run", recipe, "-m", "large=openai/huge")
 
-    assert {seen.prompt: seen.model for seen in server.requests} == {"First.": "little", "Second.": "huge"}
+    assert {seen.prompt: seen.model for seen in server.requests} == {
+        "First.": "little",
+        "Second.": "huge",
+    }
 
 
 def test_the_recipe_beats_the_environment_and_the_flag_beats_both(shell: Shell, server: Server):
@@ -165,4 +170,8 @@ def test_a_prompt_larger_than_the_window_is_refused_before_sending(shell: Shell,
 
     done = shell("run", recipe, "--json")
 
-    assert (done.code, done.json["failures"][0]["kind"], server.requests) == (1, "context_overflow", [])
+    assert (done.code, done.json["failures"][0]["kind"], server.requests) == (
+        1,
+        "context_overflow",
+        [],
+    )

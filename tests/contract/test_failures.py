@@ -46,10 +46,16 @@ def test_a_429_is_retried_and_nothing_is_lost(shell: Shell, server: Server):
     """Two 429s in a row cost a retry each, and the agent succeeds."""
     server.faults = ["429", "429"]
 
-    done = shell("run", shell.recipe('tasks: [{id: t, prompt: "Say it."}]'), "--format", "stream-json")
+    done = shell(
+        "run", shell.recipe('tasks: [{id: t, prompt: "Say it."}]'), "--format", "stream-json"
+    )
 
     retries = [e for e in done.lines if e["type"] == "call.retry"]
-    assert (done.code, [r["attempt"] for r in retries], {r["kind"] for r in retries}) == (0, [1, 2], {"rate_limit"})
+    assert (done.code, [r["attempt"] for r in retries], {r["kind"] for r in retries}) == (
+        0,
+        [1, 2],
+        {"rate_limit"},
+    )
 
 
 def test_401_stops_the_run_at_first_sight(shell: Shell, server: Server):
@@ -153,7 +159,9 @@ def test_task_timeout_ends_one_agent(shell: Shell, server: Server):
     assert [(f["agent"], f["kind"]) for f in done.json["failures"]] == [("t[1]", "timeout")]
 
 
-def test_no_model_says_what_would_help(shell: Shell, server: Server, monkeypatch: pytest.MonkeyPatch):
+def test_no_model_says_what_would_help(
+    shell: Shell, server: Server, monkeypatch: pytest.MonkeyPatch
+):
     """Without key, Ollama and weights: exit 77, nothing sent, and the commands that help."""
     for name in ("OPENAI_API_KEY", "OPENAI_API_BASE", "SWARM_MODEL"):
         monkeypatch.delenv(name)
@@ -162,7 +170,12 @@ def test_no_model_says_what_would_help(shell: Shell, server: Server, monkeypatch
     done = shell("solve", "What is the capital of France?")
 
     assert (done.code, done.out, server.requests) == (77, "", [])
-    for help_text in ("OPENAI_API_KEY", "ollama", "swarmcli[embedded]", "swarm models pull smollm2"):
+    for help_text in (
+        "OPENAI_API_KEY",
+        "ollama",
+        "swarmcli[embedded]",
+        "swarm models pull smollm2",
+    ):
         assert help_text.casefold() in done.err.casefold()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.conftest import Shell
-from tests.fakes.openai_server import HOSTILE, Server
+from tests.fakes.openai_server import HOSTILE, Reply, Server
 
 ONE = 'tasks: [{id: t, prompt: "Say it."}]'
 
@@ -29,15 +29,15 @@ def test_the_json_document_has_every_field(shell: Shell, server: Server):
 
 
 def test_an_unknown_price_is_null_and_a_stated_one_counts(shell: Shell, server: Server):
-    """cost_usd is null for a model that nobody prices, never 0; the recipe's price wins."""
-    server.reply = "four"
-    priced = ONE + "\nmodels:\n  small: {model: openai/fake, price: {input_per_mtok: 1000000, output_per_mtok: 0}}"
+    """cost_usd is null for a model that nobody prices, never 0; the recipe's price counts."""
+    server.reply = lambda _body: Reply(text="four", tokens=(1000, 500))
+    price = "{input_per_mtok: 2.0, output_per_mtok: 8.0}"
+    models = f"\nmodels:\n  small: {{model: openai/fake, price: {price}}}"
 
-    unknown = shell("run", shell.recipe(ONE), "--json").json
-    known = shell("run", shell.recipe(priced, "priced"), "--json").json
+    unknown = shell("run", shell.recipe(ONE), "--cache", "off", "--json").json
+    known = shell("run", shell.recipe(ONE + models, "priced"), "--cache", "off", "--json").json
 
-    assert unknown["cost_usd"] is None
-    assert known["cost_usd"] == known["usage"]["input_tokens"] == 0 or known["cost_usd"] == 0.0
+    assert (unknown["cost_usd"], known["cost_usd"]) == (None, 0.006)
 
 
 def test_the_json_document_tells_of_failures_too(shell: Shell, server: Server):
@@ -86,7 +86,9 @@ def test_control_characters_never_reach_stdout(shell: Shell, server: Server):
 def test_a_model_cannot_command_the_ci_runner(shell: Shell, server: Server):
     """With GITHUB_ACTIONS, no stderr line starts with `::` because a model said so."""
     server.faults = lambda _seen: "400"
-    recipe = shell.recipe('tasks: [{id: t, prompt: "::error::owned"}, {id: u, prompt: "##[group]x"}]')
+    recipe = shell.recipe(
+        'tasks: [{id: t, prompt: "::error::owned"}, {id: u, prompt: "##[group]x"}]'
+    )
 
     done = shell("run", recipe, "-v", env={"GITHUB_ACTIONS": "true"})
 
@@ -103,9 +105,24 @@ def test_stream_json_is_the_journal(shell: Shell, server: Server):
 
     assert all({"v", "seq", "ts", "run", "type"} <= event.keys() for event in events)
     assert [e["seq"] for e in events] == sorted(e["seq"] for e in events)
-    assert (events[0]["type"], events[-1]["type"], events[-1]["result"]) == ("run.started", "run.completed", "fine")
+    assert (events[0]["type"], events[-1]["type"], events[-1]["result"]) == (
+        "run.started",
+        "run.completed",
+        "fine",
+    )
     completed = next(e for e in events if e["type"] == "agent.completed")
-    assert {"agent", "status", "model", "cached", "attempts", "tokens", "cost_usd", "seconds", "output"} <= completed.keys()
+    fields = {
+        "agent",
+        "status",
+        "model",
+        "cached",
+        "attempts",
+        "tokens",
+        "cost_usd",
+        "seconds",
+        "output",
+    }
+    assert fields <= completed.keys()
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", events[0]["ts"])
 
 

@@ -58,7 +58,8 @@ def test_prose_and_fences_around_a_plan_do_not_matter(shell: Shell, plans, plan_
 @pytest.mark.parametrize(
     ("broken", "fault"),
     [
-        ('{"tasks": [{"id": "a", "prompt": "x", "depends_on": ["b"]}, {"id": "b", "prompt": "y", "depends_on": ["a"]}]}', "circle"),
+        ('{"tasks": [{"id": "a", "prompt": "x", "depends_on": ["b"]}, '
+         '{"id": "b", "prompt": "y", "depends_on": ["a"]}]}', "circle"),
         ('{"tasks": [{"id": "a", "prompt": "x", "depends_on": ["a"]}]}', "depends on itself"),
         ('{"tasks": [{"id": "a", "prompt": "x", "depends_on": ["zz"]}]}', "does not exist"),
         ('{"tasks": [{"id": "a", "prompt": "x"}, {"id": "a", "prompt": "y"}]}', "two tasks have the id"),
@@ -110,7 +111,11 @@ def test_a_planner_may_decline_to_split(shell: Shell, server: Server, plans):
 
     done = shell("solve", TASK, "--json")
 
-    assert (done.json["result"], done.json["mode"], len(server.requests)) == ("Take apples.", "instant", 2)
+    assert (done.json["result"], done.json["mode"], len(server.requests)) == (
+        "Take apples.",
+        "instant",
+        2,
+    )
 
 
 def test_a_short_question_is_one_call(shell: Shell, server: Server):

@@ -51,7 +51,7 @@ class Swarm:
         timeout_s: float = 60,
     ) -> Done:
         """Run to the end."""
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             [*COMMAND, *args],
             cwd=self.folder,
             env={**self.env, **(env or {})},
@@ -63,7 +63,9 @@ class Swarm:
         )
         return Done(done.returncode, done.stdout, done.stderr.decode("utf-8", "replace"))
 
-    def start(self, *args: str, env: Mapping[str, str] | None = None, **more: Any) -> "subprocess.Popen[bytes]":
+    def start(
+        self, *args: str, env: Mapping[str, str] | None = None, **more: Any
+    ) -> "subprocess.Popen[bytes]":
         """Start and return at once; for signals."""
         settings: dict[str, Any] = {
             "stdin": subprocess.DEVNULL,
@@ -71,7 +73,7 @@ class Swarm:
             "stderr": subprocess.PIPE,
             **more,
         }
-        return subprocess.Popen(  # noqa: S603
+        return subprocess.Popen(
             [*COMMAND, *args], cwd=self.folder, env={**self.env, **(env or {})}, **settings
         )
 

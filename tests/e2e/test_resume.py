@@ -37,7 +37,11 @@ def finished(journal: Path) -> set[str]:
     """Agents whose completion is in the journal."""
     if not journal.exists():
         return set()
-    records = [json.loads(line[9:]) for line in journal.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    records = [
+        json.loads(line[9:])
+        for line in journal.read_text().splitlines(keepends=True)
+        if line.endswith("\n")
+    ]
     return {r["agent"] for r in records if r["type"] == "agent.completed"}
 
 
@@ -93,7 +97,9 @@ def test_resume_retries_what_failed(swarm: Swarm, server: Server):
     """A partial run is completed: only the failed agent and what follows from it are called."""
     swarm.write("chain.yaml", RECIPE)
     server.reply = answer
-    server.faults = lambda seen: "400" if "Scan d" in seen.prompt and "Sum" not in seen.prompt else "ok"
+    server.faults = lambda seen: (
+        "400" if "Scan d" in seen.prompt and "Sum" not in seen.prompt else "ok"
+    )
     first = swarm("run", "chain.yaml", "-m", "openai/fake", "--cache", "off")
     server.faults = ()
     server.requests.clear()
@@ -101,7 +107,10 @@ def test_resume_retries_what_failed(swarm: Swarm, server: Server):
     again = swarm("resume")
 
     assert (first.code, again.code) == (3, 0)
-    assert sorted(seen.prompt.partition("\n")[0] for seen in server.requests) == ["Scan d", "Sum up."]
+    assert sorted(seen.prompt.partition("\n")[0] for seen in server.requests) == [
+        "Scan d",
+        "Sum up.",
+    ]
 
 
 def test_resume_restores_format_and_parameters(swarm: Swarm, server: Server):
@@ -127,11 +136,11 @@ def test_a_killed_planner_run_keeps_its_plan(swarm: Swarm, server: Server):
     plan = {"tasks": [{"id": f"t{i}", "prompt": f"Part {i}."} for i in range(4)]}
     server.routes[:] = [("You plan work", json.dumps(plan)), ("You write the final", "MERGED")]
     server.latency_s = 0.2
-    process = swarm.start(
-        "solve", "Compare four things, each in its own part, in a list.", "-m", "openai/fake", "-j", "1", "--cache", "off"
-    )  # fmt: skip
+    task = "Compare four things, each in its own part, in a list."
+    process = swarm.start("solve", task, "-m", "openai/fake", "-j", "1", "--cache", "off")
     wait_for(
-        lambda: any(len(finished(f / "journal.jsonl")) >= 2 for f in swarm.run_folders()), "two agents"
+        lambda: any(len(finished(f / "journal.jsonl")) >= 2 for f in swarm.run_folders()),
+        "two agents",
     )
     process.kill()
     process.communicate()

@@ -20,9 +20,13 @@ def start(swarm: Swarm, server: Server, *flags: str) -> "subprocess.Popen[bytes]
     swarm.write("slow.yaml", RECIPE)
     server.faults = lambda seen: "hang" if "slow" in seen.prompt else "ok"
     with (swarm.folder / "stderr").open("wb") as log:
-        process = swarm.start("run", "slow.yaml", "-m", "openai/fake", "-j", "1", *flags, stderr=log)
+        process = swarm.start(
+            "run", "slow.yaml", "-m", "openai/fake", "-j", "1", *flags, stderr=log
+        )
     wait_for(lambda: len(server.asked("Do slow")) == 1, "the slow agent")
-    wait_for(lambda: len(finished(swarm.run_folders()[-1] / "journal.jsonl")) == 1, "the quick agent")
+    wait_for(
+        lambda: len(finished(swarm.run_folders()[-1] / "journal.jsonl")) == 1, "the quick agent"
+    )
     return process
 
 
@@ -57,7 +61,11 @@ def test_the_last_event_of_an_interrupted_run(swarm: Swarm, server: Server):
     out, _ = process.communicate(timeout=20)
 
     last = json.loads(out.splitlines()[-1])
-    assert (last["type"], last["status"], last["exit_code"]) == ("run.interrupted", "interrupted", 130)
+    assert (last["type"], last["status"], last["exit_code"]) == (
+        "run.interrupted",
+        "interrupted",
+        130,
+    )
 
 
 def test_sigterm_exits_143(swarm: Swarm, server: Server):
@@ -98,3 +106,24 @@ def test_a_reader_that_goes_away_is_no_traceback(swarm: Swarm):
 
     assert (done.returncode, done.stderr) in {(141, b""), (0, b"")}
     assert done.stdout == b"{"
+
+
+def test_a_reader_of_events_that_goes_away_stops_the_run(swarm: Swarm, server: Server):
+    """`swarm run ... --format stream-json | head -1`: SIGPIPE, no traceback, and the run can be resumed."""
+    swarm.write("slow.yaml", RECIPE)
+    server.latency_s = 0.3
+    done = subprocess.run(  # noqa: S602
+        f"{' '.join(COMMAND)} run slow.yaml -m openai/fake -j 1 -q --format stream-json | head -n 1;"
+        " exit ${PIPESTATUS[0]}",
+        shell=True,
+        executable="/bin/bash",
+        cwd=swarm.folder,
+        env=swarm.env,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (141, b"")
+    assert done.stdout.count(b"\n") == 1
+    assert swarm("resume").code == 0

@@ -8,13 +8,16 @@ import pytest
 from tests.e2e.command import Swarm
 
 HEAVY = ("litellm", "openai", "mcp", "jinja2", "diskcache", "xllamacpp", "jsonschema")
-PROBE = """
-import sys
+PROBE = f"""
+import atexit, sys
 from swarmcli.cli.main import run_command
-code = run_command(sys.argv[1:])
-sys.stdout.flush()
-print("\\nLOADED", code, *sorted({m.partition(".")[0] for m in sys.modules} & set(%r)), file=sys.stderr)
-""" % (HEAVY,)
+
+def tell():
+    print("\\nLOADED", *sorted({{m.partition(".")[0] for m in sys.modules}} & set({HEAVY})), file=sys.stderr)
+
+atexit.register(tell)
+raise SystemExit(run_command(sys.argv[1:]))
+"""
 
 RECIPE = """\
 version: 1
@@ -26,9 +29,9 @@ tasks:
 """
 
 
-def loaded(swarm: Swarm, *args: str, **env: str) -> list[str]:
-    """The exit code and the heavy libraries that a command has loaded."""
-    done = subprocess.run(  # noqa: S603
+def loaded(swarm: Swarm, *args: str, **env: str) -> tuple[int, str, list[str]]:
+    """The exit code, stdout, and the heavy libraries that a command has loaded."""
+    done = subprocess.run(
         [sys.executable, "-c", PROBE, *args],
         cwd=swarm.folder,
         env={**swarm.env, **env},
@@ -38,7 +41,9 @@ def loaded(swarm: Swarm, *args: str, **env: str) -> list[str]:
         timeout=60,
         check=False,
     )
-    return done.stderr.rpartition("LOADED ")[2].split()
+    _, said, names = done.stderr.rpartition("LOADED")
+    assert said, done.stderr
+    return done.returncode, done.stdout, names.split()
 
 
 @pytest.mark.parametrize(
@@ -51,25 +56,23 @@ def test_light_commands_load_nothing_heavy(swarm: Swarm, args: list[str]):
     """Help, checks and lists start without LiteLLM, OpenAI's SDK, MCP or Jinja."""
     swarm.write("r.yaml", RECIPE)
 
-    assert loaded(swarm, *args) == ["0"]
+    code, out, heavy = loaded(swarm, *args)
+
+    assert (code, heavy) == (0, [])
+    assert out or args[0] in {"check", "runs"}
 
 
 def test_tab_completion_loads_nothing_heavy(swarm: Swarm):
     """Completing a recipe's name offers shipped recipes and loads no heavy library."""
-    probe = PROBE.replace("run_command(sys.argv[1:])", "run_command([])")
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", probe.replace("code = ", "import atexit, runpy\natexit.register(lambda: print('LOADED', *sorted({m.partition('.')[0] for m in sys.modules} & set(%r)), file=sys.stderr))\ncode = " % (HEAVY,))],
-        cwd=swarm.folder,
-        env={**swarm.env, "_SWARM_COMPLETE": "complete_bash", "COMP_WORDS": "swarm run comp", "COMP_CWORD": "2"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )  # fmt: skip
+    env = {
+        "_SWARM_COMPLETE": "complete_bash",
+        "COMP_WORDS": "swarm run comp",
+        "COMP_CWORD": "2",
+    }
 
-    assert done.stdout.split() == ["compare"]
-    assert done.stderr.rpartition("LOADED")[2].split() == []
+    code, out, heavy = loaded(swarm, **env)
+
+    assert (code, out.split(), heavy) == (0, ["compare"], [])
 
 
 def test_a_cached_run_does_not_load_litellm(swarm: Swarm):
@@ -79,5 +82,5 @@ def test_a_cached_run_does_not_load_litellm(swarm: Swarm):
     first = loaded(swarm, "run", "r.yaml", "-m", "openai/fake")
     second = loaded(swarm, "run", "r.yaml", "-m", "openai/fake")
 
-    assert "litellm" in first
-    assert second == ["0", "diskcache"]
+    assert (first[0], "litellm" in first[2]) == (0, True)
+    assert second == (0, first[1], ["diskcache"])

@@ -5,6 +5,7 @@ import json
 import os
 import re
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from hypothesis import given, settings
@@ -284,6 +285,13 @@ def test_numbers_that_json_does_not_know_are_null() -> None:
         json_line({"a": [float("nan"), {"b": float("inf")}, 1.5]})
         == '{"a": [null, {"b": null}, 1.5]}'
     )
+
+
+def test_values_of_other_types_are_written_as_what_they_are_like() -> None:
+    """A read-only mapping or a tuple inside an event is no reason to lose it."""
+    record = {"a": MappingProxyType({"b": (1, Path("x"))}), "c": float("nan")}
+
+    assert json_line(record) == '{"a": {"b": [1, "x"]}, "c": null}'
 
 
 def test_an_events_file_grows_line_by_line(tmp_path: Path) -> None:
