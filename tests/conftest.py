@@ -2,7 +2,6 @@
 
 import os
 import socket
-from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -25,7 +24,7 @@ KEPT = (
 @pytest.fixture(autouse=True)
 def clean_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[None]:
+) -> None:
     """No keys, no settings, an empty HOME: as on a new machine."""
     home = tmp_path_factory.mktemp("home")
     for name in list(os.environ):
@@ -34,7 +33,6 @@ def clean_environment(
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("SWARM_HOME", str(home / "swarm"))
     monkeypatch.setenv("TERM", "dumb")
-    yield
 
 
 @pytest.fixture(autouse=True)
