@@ -86,6 +86,4 @@ class EmbeddedClient:
 
 
 if TYPE_CHECKING:
-
-    def _conforms(client: EmbeddedClient) -> Edge:
-        return client
+    _: type[Edge] = EmbeddedClient

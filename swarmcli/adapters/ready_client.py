@@ -30,6 +30,4 @@ class ReadyClient:
 
 
 if TYPE_CHECKING:
-
-    def _conforms(client: ReadyClient) -> ModelClient:
-        return client
+    _: type[ModelClient] = ReadyClient

@@ -5,7 +5,7 @@ import os
 import platform
 import sys
 from importlib import metadata
-from typing import Any
+from typing import Any, cast
 
 from swarmcli import __version__
 from swarmcli.adapters import providers
@@ -93,7 +93,8 @@ def doctor(*, as_json: bool) -> int:
         out(json.dumps(facts, ensure_ascii=False, indent=2))
     else:
         for key, value in facts.items():
-            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+            many = isinstance(value, list)
+            shown = ", ".join(map(str, cast("list[object]", value))) if many else value
             out(f"{key:<10} {'-' if shown in (None, '') else shown}")
     if facts["model"] is None:
         raise providers.no_model_error(os.environ)

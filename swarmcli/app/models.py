@@ -73,11 +73,8 @@ def models_in_use(
         names = ["planner", "small", "large", "writer"]
         names += [profile.model for profile in recipe.agents.values() if profile.model]
     else:
-        profiles = recipe.agents
-        names = [
-            t.model or (profiles[t.profile].model if t.profile in profiles else None) or "small"
-            for t in tasks
-        ]
+        models = {name: profile.model for name, profile in recipe.agents.items()}
+        names = [task.model or models.get(task.profile or "") or "small" for task in tasks]
         names += ["writer"] if merge == "write" else []
     return list({spec.id: spec for spec in map(roles.resolve, dict.fromkeys(names))}.values())
 

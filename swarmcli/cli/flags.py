@@ -268,7 +268,7 @@ def with_run_options(*without: str) -> Callable[[Callable[..., int]], Callable[.
             raise typer.Exit(command(**values, options=options_of(given)))
 
         parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
-        call.__signature__ = inspect.Signature([*parameters, *shared])  # type: ignore[attr-defined]
+        setattr(call, "__signature__", inspect.Signature([*parameters, *shared]))  # noqa: B010  Typer reads it
         call.__annotations__ = {p.name: p.annotation for p in [*parameters, *shared]}
         return call
 
