@@ -58,23 +58,29 @@ class Redactor:
     """Removes secrets from text. Safe to share between threads; every adapter that resolves a key tells it.
 
     Args:
-        secrets: values to remove; empty and short ones are ignored.
+        secrets: values to remove; empty ones are ignored, those of less than eight characters count in `strict` only.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._lock = threading.Lock()
         self._masks: dict[str, str] = {}
         self._exact: re.Pattern[str] | None = None
+        self._short: re.Pattern[str] | None = None
+        self._words: set[str] = set()
         self.add(*secrets)
 
     def add(self, *secrets: str | None) -> None:
-        """From now on, remove these values; None, empty and short ones are ignored."""
+        """From now on, remove these values; None and empty ones are ignored."""
         with self._lock:
             known = len(self._masks)
             for secret in secrets:
                 cleaned = (secret or "").strip()
                 if len(cleaned) >= MIN_SECRET_CHARS and cleaned not in self._masks:
                     self._masks.update(dict.fromkeys(_forms(cleaned), mask(cleaned)))
+                elif 2 < len(cleaned) < MIN_SECRET_CHARS:
+                    self._words.add(cleaned)
+                    words = "|".join(map(re.escape, self._words))
+                    self._short = re.compile(rf"(?<!\w)(?:{words})(?!\w)")
             if len(self._masks) > known:
                 longest_first = sorted(self._masks, key=len, reverse=True)
                 self._exact = re.compile("|".join(map(re.escape, longest_first)))
@@ -87,8 +93,11 @@ class Redactor:
         return _AFTER_LABEL.sub(_hide_value, text)
 
     def strict(self, text: str) -> str:
-        """As a call, and whatever stands behind a word like `api_key=`: for error texts and logs."""
-        return _STRICT.sub(_hide_value, self(text))
+        """As a call, and short secrets, and what stands behind a word like `api_key=`: for error texts and logs."""
+        text = self(text)
+        if self._short is not None:
+            text = self._short.sub(_HIDDEN, text)
+        return _STRICT.sub(_hide_value, text)
 
 
 def mask(secret: str) -> str:
@@ -100,8 +109,12 @@ def mask(secret: str) -> str:
 
 
 def secrets_of(env: Mapping[str, str]) -> tuple[str, ...]:
-    """The values of all variables whose names say that they hold one."""
-    return tuple(value for name, value in env.items() if _SECRET_NAME.search(name.upper()))
+    """The values of all variables whose names say that they hold one; short values may be anything and do not count."""
+    return tuple(
+        value
+        for name, value in env.items()
+        if len(value) >= MIN_SECRET_CHARS and _SECRET_NAME.search(name.upper())
+    )
 
 
 def _hide_value(found: re.Match[str]) -> str:

@@ -9,6 +9,7 @@ from swarmcli.app.compose import PathOrder, compose
 from swarmcli.app.deliver import json_text, write_result
 from swarmcli.app.models import preflight, resolver
 from swarmcli.app.prepare import Prepared, require_models
+from swarmcli.app.preview import prompt_before_run
 from swarmcli.app.session import briefing_of, budget_of
 from swarmcli.app.workspace import Workspace
 from swarmcli.core.blocks import DataBlocks
@@ -18,7 +19,6 @@ from swarmcli.core.routing import Roles
 from swarmcli.engine.agent import DEFAULT_CALL_TIMEOUT_S
 from swarmcli.engine.briefing import Briefing
 from swarmcli.engine.planner import Planner
-from swarmcli.recipe.template import render
 
 
 def print_plan(prepared: Prepared, ws: Workspace, blocks: DataBlocks) -> int:
@@ -42,24 +42,14 @@ def print_plan(prepared: Prepared, ws: Workspace, blocks: DataBlocks) -> int:
 
 def _flat(task: Task, prepared: Prepared) -> Task:
     """A fixed task as plan v1 can say it: rendered, and with an id that a plan may use."""
-    variables = {**prepared.intake.variables, "inputs": _Names()}
-    if task.item_name is not None:
-        variables[task.item_name] = task.item
     needs = tuple(
         Dependency(name=_plain(agent), agents=(_plain(agent),))
         for d in task.depends_on
         for agent in d.agents
     )
     return replace(
-        task, id=_plain(task.id), prompt=render(task.prompt, variables), depends_on=needs
+        task, id=_plain(task.id), prompt=prompt_before_run(prepared, task), depends_on=needs
     )
-
-
-class _Names:
-    """`{{ inputs.x }}` in a printed plan: the outputs do not exist yet."""
-
-    def __getitem__(self, name: str) -> str:
-        return f"(the output of {name})"
 
 
 def _plain(agent: str) -> str:

@@ -8,10 +8,13 @@ from swarmcli.app.prepare import Prepared
 from swarmcli.core.budget import cost_of
 from swarmcli.core.plan import Task, final_tasks
 from swarmcli.core.tokens import estimate_tokens
+from swarmcli.recipe.template import render
 from swarmcli.ui.clean import one_line
 from swarmcli.ui.say import out, write_out
 
 GUESSED_OUTPUT_TOKENS = 400
+INSTRUCTION_TOKENS = 120
+"""What our own instructions add to a prompt."""
 MOST_ROWS = 40
 
 
@@ -23,6 +26,23 @@ def preview(prepared: Prepared) -> int:
         return 0
     out("\n".join(_lines(prepared, facts)))
     return 0
+
+
+def prompt_before_run(prepared: Prepared, task: Task) -> str:
+    """A task's prompt as far as it is known without any output: `{{ inputs.x }}` is named."""
+    if not task.template:
+        return task.prompt
+    variables = {**prepared.intake.variables, "inputs": _Names()}
+    if task.item_name is not None:
+        variables[task.item_name] = task.item
+    return render(task.prompt, variables).strip()
+
+
+class _Names:
+    """Stands for outputs that do not exist yet."""
+
+    def __getitem__(self, name: str) -> str:
+        return f"(the output of {name})"
 
 
 def _facts(prepared: Prepared) -> dict[str, Any]:
@@ -51,7 +71,9 @@ def _agent(task: Task) -> dict[str, Any]:
 
 
 def _estimate(prepared: Prepared, tasks: tuple[Task, ...]) -> dict[str, Any]:
-    input_tokens = sum(estimate_tokens(task.prompt) + 120 for task in tasks)
+    input_tokens = sum(
+        estimate_tokens(prompt_before_run(prepared, task)) + INSTRUCTION_TOKENS for task in tasks
+    )
     output_tokens = GUESSED_OUTPUT_TOKENS * len(tasks)
     small = prepared.roles.resolve("small") if prepared.roles else None
     price = facts_of(small).price if small else None
@@ -88,7 +110,9 @@ def _lines(prepared: Prepared, facts: dict[str, Any]) -> list[str]:
     for task in tasks[:MOST_ROWS]:
         after = f"  after {', '.join(d.name for d in task.depends_on)}" if task.depends_on else ""
         mark = "*" if task.id in final else " "
-        lines.append(f"  {mark} {task.id:<16} {one_line(task.prompt)[:70]}{after}")
+        lines.append(
+            f"  {mark} {task.id:<16} {one_line(prompt_before_run(prepared, task))[:70]}{after}"
+        )
     if len(tasks) > MOST_ROWS:
         lines.append(f"    ... and {len(tasks) - MOST_ROWS} more")
     return [*lines, "", "* is merged into the result; nothing was sent"]

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from swarmcli.adapters.cache_key import cache_key
 from swarmcli.adapters.clock import SystemClock
@@ -17,6 +16,7 @@ from swarmcli.adapters.event_log import EventLog
 from swarmcli.adapters.files import read_text
 from swarmcli.adapters.runs import RunDir
 from swarmcli.app.compose import PathOrder, compose
+from swarmcli.app.display import LiveDisplay, display_for
 from swarmcli.app.models import resolver
 from swarmcli.app.prepare import Prepared, order_of
 from swarmcli.app.workspace import Workspace
@@ -30,44 +30,13 @@ from swarmcli.engine.briefing import Briefing
 from swarmcli.engine.run import Run, RunReport
 from swarmcli.errors import EXIT_SIGINT, StorageError
 from swarmcli.ui.github import GithubSink, in_github_actions
-from swarmcli.ui.lines import JsonLines, PlainLines
+from swarmcli.ui.lines import JsonLines
 from swarmcli.ui.say import die_of_broken_pipe
-from swarmcli.ui.terminal import Display, decide
+from swarmcli.ui.terminal import Display
 from swarmcli.ui.view import RunView
 
 SIGINT_GRACE_S = 10.0
 SIGTERM_GRACE_S = 5.0
-
-
-class LiveDisplay(Sink, Protocol):
-    """What stderr shows while the run goes on."""
-
-    view: RunView
-
-    def start(self) -> None:
-        """Begin to draw, on the running event loop."""
-        ...
-
-    def log(self, text: str) -> None:
-        """Show a line of the program itself."""
-        ...
-
-
-class _Unseen:
-    """No display: only folds the events, for the summary."""
-
-    def __init__(self) -> None:
-        self.view = RunView()
-        self.feed = self.view.feed
-
-    def start(self) -> None:
-        pass
-
-    def log(self, text: str) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,26 +49,8 @@ class SessionResult:
 
 
 def display_of(prepared: Prepared, ws: Workspace) -> tuple[Display, LiveDisplay]:
-    """Choose and make the display.
-
-    Raises:
-        UsageError: a tree was asked for where none can be drawn.
-    """
-    options = prepared.options
-    setting = ws.settings.merged.progress
-    wish = options.progress or (setting.value if setting else "auto")
-    wish = "none" if options.quiet and options.progress is None else wish
-    display = decide(wish, options.color, sys.stderr, os.environ)  # pyright: ignore[reportArgumentType]
-    if display.kind == "tree":
-        from swarmcli.ui.tree import TreeDisplay
-
-        return display, TreeDisplay.on_terminal(sys.stderr, display, os.environ)
-    if display.kind == "none":
-        return display, _Unseen()
-    github = in_github_actions(os.environ)
-    return display, PlainLines(
-        sys.stderr, verbose=options.verbose > 0, color=display.color, github=github
-    )
+    """The display of a prepared run; see `display_for`."""
+    return display_for(prepared.options, ws)
 
 
 async def run_session(

@@ -10,13 +10,14 @@ from swarmcli import __version__
 from swarmcli.adapters.journal import read_journal
 from swarmcli.adapters.runs import Command, RunDir, RunMeta
 from swarmcli.app.deliver import deliver, deliver_again
+from swarmcli.app.display import LiveDisplay
 from swarmcli.app.intake import Stdin, read_schema, take_in
 from swarmcli.app.mapping import map_tasks
 from swarmcli.app.models import preflight
 from swarmcli.app.options import RunOptions
 from swarmcli.app.prepare import Prepared, blocks_of, prepare, require_models
 from swarmcli.app.preview import preview
-from swarmcli.app.session import LiveDisplay, display_of, run_session
+from swarmcli.app.session import display_of, run_session
 from swarmcli.app.source import read_recipe
 from swarmcli.app.workspace import Workspace, open_workspace
 from swarmcli.core.merge import lines

@@ -1,7 +1,7 @@
 """The commands that look at runs."""
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -47,4 +47,27 @@ def logs(
     raise typer.Exit(inspection.logs(run, agent, failed=failed, as_json=as_json))
 
 
-COMMANDS: Mapping[str, Callable[..., Any]] = {"runs": runs, "show": show, "logs": logs}
+def watch(
+    run: Run = "last",
+    progress: Annotated[
+        Literal["auto", "tree", "plain", "none"] | None,
+        typer.Option("--progress", envvar="SWARM_PROGRESS", help="What stderr shows."),
+    ] = None,
+) -> None:
+    r"""Look at a run from another shell, until it ends; Ctrl-C leaves it alone.
+
+    \b
+    swarm watch
+    swarm watch 7k3f --progress plain
+    """
+    from swarmcli.app import watch
+
+    raise typer.Exit(watch.watch(run, progress=progress))
+
+
+COMMANDS: Mapping[str, Callable[..., Any]] = {
+    "runs": runs,
+    "show": show,
+    "logs": logs,
+    "watch": watch,
+}

@@ -52,6 +52,14 @@ class TestKnownSecrets:
         redact = Redactor(["test", "", " "])
         assert redact("a test of   blanks") == "a test of   blanks"
 
+    def test_in_error_texts_short_values_go_too(self):
+        """As whole words: a server that echoes a key of four letters still echoes a key."""
+        redact = Redactor(["abcd"])
+        assert (
+            redact.strict("Incorrect key: abcd, not abcdef")
+            == "Incorrect key: [redacted], not abcdef"
+        )
+
     def test_the_longer_secret_wins(self):
         """A key that begins like another is replaced whole."""
         redact = Redactor(["abcdefgh", "abcdefgh-and-much-longer-than-that"])
@@ -178,11 +186,12 @@ def test_masks():
 def test_secrets_are_found_by_name():
     """Keys, tokens, secrets and passwords, whoever's they are."""
     env = {
-        "OPENAI_API_KEY": "k1",
-        "GITHUB_TOKEN": "k2",
-        "aws_secret_access_key": "k3",
-        "DB_PASSWORD": "k4",
-        "PATH": "/bin",
-        "KEYBOARD": "us",
+        "OPENAI_API_KEY": "openai-key",
+        "GITHUB_TOKEN": "github-token",
+        "aws_secret_access_key": "aws-secret",
+        "DB_PASSWORD": "db-password",
+        "DEBUG_KEY": "on",
+        "PATH": "/usr/local/bin",
+        "KEYBOARD": "us-international",
     }
-    assert secrets_of(env) == ("k1", "k2", "k3", "k4")
+    assert secrets_of(env) == ("openai-key", "github-token", "aws-secret", "db-password")
