@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
     from swarmcli.adapters.cached_client import Store
 
+ANSWERS = "answers"
+"""The folder of the answer cache, below the user's cache folder."""
+
 _T = TypeVar("_T")
 _OPEN_TIMEOUT_S = 5.0
 _CLOSE_TIMEOUT_S = 5.0

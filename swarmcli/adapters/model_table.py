@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from swarmcli.adapters.providers import is_free
 from swarmcli.recipe.values import ModelSpec, Price
 
 _FREE = Price(input_per_mtok=0.0, output_per_mtok=0.0)
@@ -26,7 +27,7 @@ class ModelFacts:
 def facts_of(model: ModelSpec) -> ModelFacts:
     """What the recipe says of a model, and what LiteLLM's table adds. The embedded model is free."""
     entry = _entry(model.id)
-    free = _FREE if model.id.startswith("embedded/") else None
+    free = _FREE if model.id.startswith("embedded/") or is_free(model.id) else None
     return ModelFacts(
         price=model.price or free or _price(entry),
         context_window=model.context_window or _whole(entry.get("max_input_tokens")),
@@ -38,8 +39,8 @@ def _entry(model_id: str) -> Mapping[str, Any]:
     table = _table()
     provider, _, name = model_id.partition("/")
     entry = table.get(model_id)
-    if entry is None and table.get(name, {}).get("litellm_provider") == provider:
-        entry = table[name]
+    if entry is None and str(table.get(name, {}).get("litellm_provider", "")).startswith(provider):
+        entry = table.get(name)
     return entry or {}
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swarmcli.adapters.budget import BudgetedClient
-from swarmcli.adapters.cache import DiskStore
+from swarmcli.adapters.cache import ANSWERS, DiskStore
 from swarmcli.adapters.cached_client import CachedClient
 from swarmcli.adapters.embedded_client import EmbeddedClient
 from swarmcli.adapters.fallback import FallbackClient
@@ -35,7 +35,7 @@ class PathOrder:
     budget: Budget
     cache_dir: Path
     log: Path | None
-    """Takes the embedded model's warnings."""
+    """Takes the warnings of LiteLLM and of the embedded model."""
 
 
 def compose(order: PathOrder, *, clock: Clock, emit: Emit) -> ModelClient:
@@ -44,7 +44,11 @@ def compose(order: PathOrder, *, clock: Clock, emit: Emit) -> ModelClient:
     A cached answer costs nothing and takes no slot; each retry is reserved and waits for its slot anew; a fallback's
     answer is cached under its own model.
     """
-    edge = EmbeddedClient(LitellmClient(), cache_dir=order.cache_dir, log=order.log)
+    if order.cache.mode in {"off", "refresh"} or not (order.cache_dir / ANSWERS).exists():
+        LitellmClient.start_loading()  # no answer can be there, so it will be needed
+    edge = EmbeddedClient(
+        LitellmClient(log_file=order.log), cache_dir=order.cache_dir, log=order.log
+    )
     limited = LimitedClient(
         edge,
         rates=order.rates,
@@ -59,7 +63,7 @@ def compose(order: PathOrder, *, clock: Clock, emit: Emit) -> ModelClient:
     ready = ReadyClient(retrying, edge.ready)
     cached = CachedClient(
         ready,
-        DiskStore(order.cache_dir / "answers", emit=emit),
+        DiskStore(order.cache_dir / ANSWERS, emit=emit),
         mode=order.cache.mode,
         emit=emit,
         ttl_s=order.cache.ttl_s,

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from swarmcli import __version__
 from swarmcli.adapters import providers
-from swarmcli.adapters.cache import DiskStore
+from swarmcli.adapters.cache import ANSWERS, DiskStore
 from swarmcli.adapters.model_table import chat_models
 from swarmcli.adapters.weights import embedded_installed, locate, pull_smollm2
 from swarmcli.app.models import EMBEDDED, TINY_NOTE, choose_default
@@ -82,7 +82,7 @@ def cache_clear() -> int:
 
 
 def _store(ws: Workspace) -> DiskStore:
-    return DiskStore(ws.folders.cache / "answers", emit=lambda _event: None)
+    return DiskStore(ws.folders.cache / ANSWERS, emit=lambda _event: None)
 
 
 def doctor(*, as_json: bool) -> int:

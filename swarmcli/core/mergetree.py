@@ -7,7 +7,7 @@ one that alone is too large is cut into several.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from swarmcli.core.tokens import CHARS_PER_TOKEN, MARGIN, estimate_tokens
+from swarmcli.core.tokens import bytes_in, estimate_tokens
 
 _TAG_TOKENS = 80
 """What the data block and its name, of 200 characters at most, add to a piece."""
@@ -38,7 +38,7 @@ def input_budget(context_window: int | None, max_output_tokens: int | None) -> i
 def split_large(pieces: Sequence[Piece], budget: int) -> list[Piece]:
     """Cut pieces that alone exceed `budget` tokens at paragraph, line or word boundaries."""
     out: list[Piece] = []
-    limit = max(64, int(budget * CHARS_PER_TOKEN / MARGIN))
+    limit = max(64, bytes_in(budget))
     for piece in pieces:
         if estimate_tokens(piece.text) <= budget:
             out.append(piece)

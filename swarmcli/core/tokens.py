@@ -1,23 +1,26 @@
 """Token estimates, for bounds that must hold without any tokenizer at hand."""
 
-import math
-
-CHARS_PER_TOKEN = 4
-MARGIN = 1.1
+_BYTES, _TOKENS = 40, 11
+"""40 bytes are at most 11 tokens: four bytes a token, and a tenth for safety. In whole numbers, so that it is exact."""
 MESSAGE_OVERHEAD = 8
 """Tokens that a chat template adds per message."""
 
 
 def estimate_tokens(text: str) -> int:
     """About how many tokens `text` has: UTF-8 bytes by four, and a tenth for safety."""
-    return math.ceil(len(text.encode("utf-8", "surrogatepass")) / CHARS_PER_TOKEN * MARGIN)
+    return -(-len(text.encode("utf-8", "surrogatepass")) * _TOKENS // _BYTES)
+
+
+def bytes_in(tokens: int) -> int:
+    """The longest text, in bytes of UTF-8, that is estimated at no more than `tokens`."""
+    return tokens * _BYTES // _TOKENS
 
 
 def cut_to_tokens(text: str, tokens: int) -> str:
     """`text` shortened to about `tokens`, with a note in the middle that says how much is missing."""
     if estimate_tokens(text) <= tokens:
         return text
-    keep = max(0, int(tokens * CHARS_PER_TOKEN / MARGIN) - 60)
+    keep = max(0, bytes_in(tokens) - 60)
     while (cut := _without_middle(text, keep)) and keep and estimate_tokens(cut) > tokens:
         keep = keep * 9 // 10
     return cut

@@ -84,9 +84,7 @@ def test_a_circle_is_told_in_the_order_of_its_arrows():
     around = circle.split(" -> ")
     needs = {"a": "c", "b": "a", "c": "b"}
     assert around[0] == around[-1]
-    assert all(needs[one] == other for one, other in zip(around, around[1:], strict=False)) or all(
-        needs[other] == one for one, other in zip(around, around[1:], strict=False)
-    )
+    assert [needs[one] for one in around[:-1]] == around[1:]
 
 
 def test_more_tasks_than_allowed_are_one_fault_with_both_numbers():
@@ -222,8 +220,7 @@ def test_a_plan_is_whole_and_ordered_or_it_is_refused(made, max_tasks):
     assert len(handed) <= max_tasks
     try:
         plan = built.finish()
-    except PlanError as error:
-        assert error.message
+    except PlanError:
         return
     assert handed == list(plan.tasks)
     known = set()

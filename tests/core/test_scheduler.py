@@ -290,13 +290,12 @@ def test_thirty_pipelines_of_ten_steps_have_no_barrier():
     sum of the slowest steps.
     """
     lines = [
-        [
-            task(f"p{line}s{step}", *([f"p{line}s{step - 1}"] if step else []))
-            for step in range(10)
-        ]
+        [task(f"p{line}s{step}", *([f"p{line}s{step - 1}"] if step else [])) for step in range(10)]
         for line in range(30)
     ]
-    takes = {t.id: 1 + (7 * i + 3 * j) % 5 for i, line in enumerate(lines) for j, t in enumerate(line)}
+    takes = {
+        t.id: 1 + (7 * i + 3 * j) % 5 for i, line in enumerate(lines) for j, t in enumerate(line)
+    }
     scheduler = Scheduler(parallel=30)
     running = {d.agent: takes[d.agent] for d in scheduler.added(t for line in lines for t in line)}
     now = 0

@@ -18,9 +18,7 @@ def graphs(draw):
             agents = draw(st.lists(st.sampled_from([t.id for t in tasks]), unique=True, max_size=4))
             least = draw(st.integers(0, 1)) if agents else 0
             name = f"need{number}"
-            needs.append(
-                Dependency(name=name, agents=tuple(agents), fan_out=True, min_done=least)
-            )
+            needs.append(Dependency(name=name, agents=tuple(agents), fan_out=True, min_done=least))
         tasks.append(task(f"t{index}", *needs, optional=draw(st.booleans())))
     return tasks
 
