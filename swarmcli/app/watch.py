@@ -13,6 +13,7 @@ from collections.abc import Generator, Sequence
 from swarmcli.adapters.journal import JournalTail
 from swarmcli.adapters.runs import RunDir
 from swarmcli.app.display import LiveDisplay, display_for
+from swarmcli.app.models import EMBEDDED, TINY_NOTE
 from swarmcli.app.options import RunOptions
 from swarmcli.app.workspace import open_workspace
 from swarmcli.core.events import RunEnd, RunStarted, Stamped
@@ -138,6 +139,13 @@ def _conclude(end: RunEnd, display: Display, live: LiveDisplay) -> None:
     """The last lines, as the run itself prints them on stderr."""
     if end.error is not None:
         err(f"error: {clean(end.error.message)}")
-    width = columns(sys.stderr, os.environ)
-    rows = summary_rows(end, live.view, width=width, ascii=display.ascii)
+    if display.kind == "plain" and end.status == "ok":
+        return  # the last plain line has told it all
+    rows = summary_rows(
+        end,
+        live.view,
+        width=columns(sys.stderr, os.environ),
+        ascii=display.ascii,
+        notes=[f"{EMBEDDED} has {TINY_NOTE}"] if EMBEDDED in live.view.models else [],
+    )
     print_summary(rows, sys.stderr, color=display.color)

@@ -329,14 +329,35 @@ def _refuse_unknown(entry: Mapping[str, object], known: tuple[str, ...], where: 
         )
 
 
-def plan_schema(max_tasks: int) -> dict[str, Json]:
-    """JSON Schema of the answer that a planner must give, for providers that constrain their output."""
-    text: dict[str, Json] = {"type": "string"}
-    ids: dict[str, Json] = {"type": "array", "items": {"type": "string"}}
-    task: dict[str, Json] = {
-        "type": "object",
-        "properties": {"id": text, "prompt": text, "depends_on": ids},
-        "required": ["id", "prompt"],
+_QUESTION = r"^(What|How|Why|When|Who|Where|Which) [a-zA-Z0-9 ,'-]{8,70}\?$"
+
+
+def tiny_plan_schema(max_tasks: int) -> dict[str, Json]:
+    """JSON Schema of a plan by a model that needs a grammar to plan at all: three questions or more, one line each.
+
+    Free prompts make a model of this size repeat itself for ever; questions of bounded length keep it on its topic.
+    """
+    entries: list[Json] = [
+        {
+            "type": "object",
+            "properties": {
+                "id": {"const": f"t{number}"},
+                "prompt": {"type": "string", "pattern": _QUESTION},
+            },
+            "required": ["id", "prompt"],
+            "additionalProperties": False,
+        }
+        for number in range(1, max_tasks + 1)
+    ]
+    tasks: dict[str, Json] = {
+        "type": "array",
+        "prefixItems": entries,
+        "minItems": min(3, max_tasks),
+        "maxItems": max_tasks,
     }
-    tasks: dict[str, Json] = {"type": "array", "items": task, "minItems": 1, "maxItems": max_tasks}
-    return {"type": "object", "properties": {"tasks": tasks}, "required": ["tasks"]}
+    return {
+        "type": "object",
+        "properties": {"tasks": tasks},
+        "required": ["tasks"],
+        "additionalProperties": False,
+    }

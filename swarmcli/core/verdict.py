@@ -26,7 +26,6 @@ def verdict(
     has_result: bool,
     min_success: float = 1.0,
     stopped_by: StopCause | None = None,
-    merge_failure: str | None = None,
 ) -> Verdict:
     """Judge a run.
 
@@ -35,7 +34,6 @@ def verdict(
         has_result: something is written to stdout.
         min_success: share of agents that must succeed, 0 to 1.
         stopped_by: what ended the run before its plan did.
-        merge_failure: the failure kind of a merge that could not be made, which leaves no result.
     """
     if stopped_by in {"sigint", "sigterm"}:
         code = errors.EXIT_SIGINT if stopped_by == "sigint" else errors.EXIT_SIGTERM
@@ -45,8 +43,7 @@ def verdict(
     if stopped_by == "budget":
         return Verdict(status="budget", exit_code=errors.EXIT_BUDGET)
     if not has_result:
-        kinds = [merge_failure] if merge_failure else _causes(outcomes)
-        return Verdict(status="failed", exit_code=errors.exit_code_of(kinds))
+        return Verdict(status="failed", exit_code=errors.exit_code_of(_causes(outcomes)))
     if stopped_by == "fatal":
         return Verdict(status="partial", exit_code=errors.exit_code_of(_causes(outcomes)))
     if stopped_by == "storage":

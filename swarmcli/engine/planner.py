@@ -11,7 +11,7 @@ import json_repair
 from swarmcli.core.blocks import DATA_NOTE
 from swarmcli.core.events import PlanReady, PlanStarted
 from swarmcli.core.plan import Plan, PlanBuilder, Task, to_document
-from swarmcli.core.planstream import PlanStream, parse_plan, plan_schema
+from swarmcli.core.planstream import PlanStream, parse_plan, tiny_plan_schema
 from swarmcli.core.ports import Clock, Emit, Message, ModelClient, ModelRequest
 from swarmcli.core.tokens import MESSAGE_OVERHEAD, cut_to_tokens
 from swarmcli.engine.briefing import Briefing, is_tiny, messages_of, room_for_inputs
@@ -164,7 +164,7 @@ class Planner:
         request = ModelRequest(
             model=self._model,
             messages=messages,
-            response_schema=plan_schema(self._max_tasks) if is_tiny(self._model) else None,
+            response_schema=tiny_plan_schema(self._max_tasks) if is_tiny(self._model) else None,
             purpose="planner",
             timeout_s=self._timeout_s,
         )

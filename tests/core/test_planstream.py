@@ -16,7 +16,7 @@ from swarmcli.core.planstream import (
     document_of,
     draft_of,
     parse_plan,
-    plan_schema,
+    tiny_plan_schema,
 )
 from swarmcli.errors import PlanError
 
@@ -268,9 +268,12 @@ def test_the_schema_for_constrained_planners_admits_plans_and_bounds_them():
     """The grammar of the embedded model can only write what the reader accepts."""
     import jsonschema
 
-    schema = plan_schema(2)
-    jsonschema.validate(json.loads(PLAN), schema)
-    with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate({"tasks": [{"id": "a", "prompt": "x"}] * 3}, schema)
-    with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate({"tasks": []}, schema)
+    schema = tiny_plan_schema(4)
+    questions = [f"What is the part {number} of it?" for number in range(5)]
+    tasks = [{"id": f"t{n}", "prompt": q} for n, q in enumerate(questions, 1)]
+
+    jsonschema.validate({"tasks": tasks[:3]}, schema)
+    assert 4 == len(document_of({"tasks": tasks[:4]}).drafts)
+    for bad in ([], tasks[:2], tasks, [{"id": "t1", "prompt": "Go " * 90}] * 3):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({"tasks": bad}, schema)

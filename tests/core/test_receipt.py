@@ -1,5 +1,7 @@
 """The parallelism receipt, against figures worked out by hand."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -104,7 +106,7 @@ def test_the_path_is_a_chain_of_dependencies_and_never_longer_than_all_work(made
 
     by_name = {o.agent: o for o in outcomes}
     path = found.critical_path
-    for before, after in zip(path, path[1:], strict=False):
+    for before, after in pairwise(path):
         assert before in [a for d in by_name[after].task.depends_on for a in d.agents]
     assert found.critical_path_s == sum(by_name[name].busy_s for name in path)
     assert (

@@ -2,7 +2,7 @@
 
 import pytest
 
-from swarmcli.core.verdict import Verdict, verdict
+from swarmcli.core.verdict import verdict
 from swarmcli.errors import FAILURE_KINDS
 from tests.core.tasks import done, failed, skipped, task
 
@@ -103,10 +103,3 @@ def test_no_access_at_first_sight_is_77_also_with_a_partial_result():
 def test_a_full_disk_is_a_failure_whatever_was_written():
     """Exit 0 would claim that the run is on disk."""
     assert ("partial", 1) == judge(OK, stopped_by="storage")
-
-
-def test_a_merge_that_failed_leaves_no_result_and_its_own_code():
-    """All agents did well, the writer was rate-limited: worth retrying."""
-    assert Verdict(status="failed", exit_code=75) == verdict(
-        [OK], has_result=False, merge_failure="rate_limit"
-    )
