@@ -82,6 +82,15 @@ def test_a_prompt_that_is_not_there_is_an_error_of_the_installation():
     )
 
 
+def test_a_prompt_without_a_question_is_refused(tmp_path, monkeypatch):
+    """An edited file that lost its heading does not ask for nothing."""
+    (tmp_path / "odd.md").write_text("# system\nBe kind.\n")
+    monkeypatch.setattr("swarmcli.prompts.data_dir", lambda _kind: tmp_path)
+
+    with pytest.raises(SwarmError, match="no '# user' section"):
+        load_prompt("odd")
+
+
 def test_agents_are_told_that_blocks_are_data():
     """The note that makes the data blocks more than decoration."""
     for name in ("worker", "writer", "reducer", "planner", "answer"):

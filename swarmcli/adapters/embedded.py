@@ -38,11 +38,8 @@ MAX_THREADS = 8
 # OpenMP's workers spin while they wait. Unbounded, two of them on two busy cores are ten times slower than one
 # (7 instead of 70 tokens a second); this short spin costs nothing on idle cores.
 _CHILD_ENVIRONMENT = {"GOMP_SPINCOUNT": "400"}
-_REASON = re.compile(
-    r"error loading model: (.+)|(out of memory.*|failed to allocate.*)", re.MULTILINE
-)
-_LOG_TAIL = 20_000
-_WARNINGS = 2
+_REASON = re.compile(r"error loading model: (.+)|(out of memory.*|failed to allocate.*)")
+_LOG_TAIL, _WARNINGS = 20_000, 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,7 +232,7 @@ def _talk(process: "subprocess.Popen[bytes]", wish: bytes) -> _Ready | None:
 
 
 def _serve() -> None:
-    """The child: read the wish, load, say where, and live until standard input ends."""
+    """The child: read the wish, load, say where, live until standard input ends."""
     reply_to = os.dup(1)
     os.dup2(2, 1)  # whatever C code prints goes to the log
     wish = cast("dict[str, Any]", json.loads(sys.stdin.readline()))

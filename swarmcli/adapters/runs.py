@@ -47,6 +47,8 @@ class RunMeta:
     stdin: str | None = None
     options: Mapping[str, Json] = field(default_factory=dict[str, Json])
     """The flags that matter again on resume."""
+    models: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Role -> LiteLLM id, as they were chosen when the run began."""
     version: str = ""
     cwd: str = ""
     id: str = ""
@@ -281,7 +283,7 @@ def _checked(meta: RunMeta) -> RunMeta:
     """
     for f in fields(RunMeta):
         value: object = getattr(meta, f.name)
-        if f.name in {"params", "options"}:
+        if f.name in {"params", "options", "models"}:
             good = isinstance(value, dict)
         else:
             good = isinstance(value, str) or (f.name == "stdin" and value is None)

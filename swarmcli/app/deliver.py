@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -11,7 +10,8 @@ from typing import Any
 
 from swarmcli.adapters.atomic import write_atomic
 from swarmcli.adapters.runs import RunDir
-from swarmcli.app.models import EMBEDDED, TINY_NOTE
+from swarmcli.app.display import conclude
+from swarmcli.app.models import EMBEDDED
 from swarmcli.app.options import RunOptions
 from swarmcli.app.prepare import Prepared
 from swarmcli.app.session import SessionResult
@@ -24,8 +24,6 @@ from swarmcli.recipe.values import Json
 from swarmcli.ui.answer import answer_text, print_answer
 from swarmcli.ui.clean import clean
 from swarmcli.ui.say import die_of_broken_pipe, err
-from swarmcli.ui.summary import print_summary, summary_rows
-from swarmcli.ui.terminal import columns
 
 DOCUMENT_VERSION = 1
 
@@ -151,18 +149,9 @@ def _explain(
         err(f"error: {_cause(report)}\nhint: swarm logs {run_dir.id} --failed")
     if fault is not None:
         err(f"error: the result does not fit the output schema: {clean(fault)}")
-    told = result.display.kind == "plain" and report.end.status == "ok"
-    if not prepared.options.quiet and not told:
+    if not prepared.options.quiet:
         tiny = any(model.id == EMBEDDED for model in prepared.models())
-        rows = summary_rows(
-            report.end,
-            result.view,
-            width=columns(sys.stderr, os.environ),
-            ascii=result.display.ascii,
-            artifacts=artifacts[1:],
-            notes=[f"{EMBEDDED} has {TINY_NOTE}"] if tiny else [],
-        )
-        print_summary(rows, sys.stderr, color=result.display.color)
+        conclude(report.end, result.display, result.view, tiny=tiny, artifacts=artifacts[1:])
 
 
 def _cause(report: RunReport) -> str:

@@ -2,14 +2,17 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import Protocol
 
+from swarmcli.app.models import EMBEDDED, TINY_NOTE
 from swarmcli.app.options import RunOptions
 from swarmcli.app.workspace import Workspace
-from swarmcli.core.events import Sink
+from swarmcli.core.events import RunEnd, Sink
 from swarmcli.ui.github import in_github_actions
 from swarmcli.ui.lines import PlainLines
-from swarmcli.ui.terminal import Display, decide
+from swarmcli.ui.summary import print_summary, summary_rows
+from swarmcli.ui.terminal import Display, columns, decide
 from swarmcli.ui.view import RunView
 
 
@@ -42,6 +45,36 @@ class _Unseen:
 
     def close(self) -> None:
         pass
+
+
+def conclude(
+    end: RunEnd,
+    display: Display,
+    view: RunView,
+    *,
+    tiny: bool,
+    artifacts: Sequence[str] = (),
+) -> None:
+    """The summary on stderr; nothing where the last plain line has told it all.
+
+    Args:
+        end: the run's last event.
+        display: how stderr was used.
+        view: everything before the end.
+        tiny: the embedded model made answers, which must be said.
+        artifacts: files that were written where the user asked for them.
+    """
+    if display.kind == "plain" and end.status == "ok" and not artifacts:
+        return
+    rows = summary_rows(
+        end,
+        view,
+        width=columns(sys.stderr, os.environ),
+        ascii=display.ascii,
+        artifacts=artifacts,
+        notes=[f"{EMBEDDED} has {TINY_NOTE}"] if tiny else [],
+    )
+    print_summary(rows, sys.stderr, color=display.color)
 
 
 def display_for(options: RunOptions, ws: Workspace) -> tuple[Display, LiveDisplay]:

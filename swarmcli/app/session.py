@@ -16,7 +16,7 @@ from swarmcli.adapters.event_log import EventLog
 from swarmcli.adapters.files import read_text
 from swarmcli.adapters.runs import RunDir
 from swarmcli.app.compose import PathOrder, compose
-from swarmcli.app.display import LiveDisplay, display_for
+from swarmcli.app.display import LiveDisplay
 from swarmcli.app.models import resolver
 from swarmcli.app.prepare import Prepared, order_of
 from swarmcli.app.workspace import Workspace
@@ -46,11 +46,6 @@ class SessionResult:
     report: RunReport
     view: RunView
     display: Display
-
-
-def display_of(prepared: Prepared, ws: Workspace) -> tuple[Display, LiveDisplay]:
-    """The display of a prepared run; see `display_for`."""
-    return display_for(prepared.options, ws)
 
 
 async def run_session(

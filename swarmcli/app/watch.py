@@ -5,23 +5,20 @@ Rule: a watcher only reads. The run neither sees it nor waits for it, and goes o
 
 import asyncio
 import contextlib
-import os
 import signal
-import sys
 from collections.abc import Generator, Sequence
 
 from swarmcli.adapters.journal import JournalTail
 from swarmcli.adapters.runs import RunDir
-from swarmcli.app.display import LiveDisplay, display_for
-from swarmcli.app.models import EMBEDDED, TINY_NOTE
+from swarmcli.app.display import LiveDisplay, conclude, display_for
+from swarmcli.app.models import EMBEDDED
 from swarmcli.app.options import RunOptions
 from swarmcli.app.workspace import open_workspace
 from swarmcli.core.events import RunEnd, RunStarted, Stamped
 from swarmcli.errors import EXIT_OK, EXIT_SIGINT, EXIT_SIGTERM
 from swarmcli.ui.clean import clean
 from swarmcli.ui.say import err
-from swarmcli.ui.summary import print_summary, summary_rows
-from swarmcli.ui.terminal import Display, columns
+from swarmcli.ui.terminal import Display
 
 POLL_S = 0.25
 UNATTENDED_LOOKS = 4
@@ -92,7 +89,9 @@ async def _watch(run: RunDir, display: Display, live: LiveDisplay) -> int:
     with _signals() as stopped:
         await watching.follow(stopped)
     if watching.end is not None:
-        _conclude(watching.end, display, live)
+        if watching.end.error is not None:
+            err(f"error: {clean(watching.end.error.message)}")
+        conclude(watching.end, display, live.view, tiny=EMBEDDED in live.view.models)
     elif run.locked():
         err(f"run {run.id} goes on; to look again: swarm watch {run.id}")
     else:
@@ -133,19 +132,3 @@ def _signals() -> Generator["asyncio.Future[int]"]:
     finally:
         for number in codes:
             loop.remove_signal_handler(number)
-
-
-def _conclude(end: RunEnd, display: Display, live: LiveDisplay) -> None:
-    """The last lines, as the run itself prints them on stderr."""
-    if end.error is not None:
-        err(f"error: {clean(end.error.message)}")
-    if display.kind == "plain" and end.status == "ok":
-        return  # the last plain line has told it all
-    rows = summary_rows(
-        end,
-        live.view,
-        width=columns(sys.stderr, os.environ),
-        ascii=display.ascii,
-        notes=[f"{EMBEDDED} has {TINY_NOTE}"] if EMBEDDED in live.view.models else [],
-    )
-    print_summary(rows, sys.stderr, color=display.color)

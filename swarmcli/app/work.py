@@ -10,14 +10,14 @@ from swarmcli import __version__
 from swarmcli.adapters.journal import read_journal
 from swarmcli.adapters.runs import Command, RunDir, RunMeta
 from swarmcli.app.deliver import deliver, deliver_again
-from swarmcli.app.display import LiveDisplay
+from swarmcli.app.display import LiveDisplay, display_for
 from swarmcli.app.intake import Stdin, read_schema, take_in
 from swarmcli.app.mapping import map_tasks
 from swarmcli.app.models import preflight
 from swarmcli.app.options import RunOptions
 from swarmcli.app.prepare import Prepared, blocks_of, prepare, require_models
 from swarmcli.app.preview import preview
-from swarmcli.app.session import display_of, run_session
+from swarmcli.app.session import run_session
 from swarmcli.app.source import read_recipe
 from swarmcli.app.workspace import Workspace, open_workspace
 from swarmcli.core.merge import lines
@@ -100,7 +100,7 @@ def plan(recipe: str | None, task: str | None, options: RunOptions) -> int:
     return print_plan(prepared, ws, blocks)
 
 
-def resume(ref: str | None, options: RunOptions) -> int:
+def resume(ref: str | None, options: RunOptions, *, repair: bool = False) -> int:
     """`swarm resume [RUN]`: go on with an interrupted run; a finished one prints its result again."""
     ws = open_workspace(quiet=options.quiet)
     run_dir = ws.runs.open(ref) if ref else ws.runs.last_unfinished()
@@ -109,7 +109,7 @@ def resume(ref: str | None, options: RunOptions) -> int:
     meta = run_dir.read_meta()
     options = _resumed_options(meta, options)
     with run_dir.lock():
-        read = read_journal(run_dir.journal)
+        read = read_journal(run_dir.journal, repair=repair)
         for problem in read.problems:
             ws.note(problem)
         history = replay(stamped.event for stamped in read.events)
@@ -168,6 +168,9 @@ def _meta(job: _Job, prepared: Prepared) -> RunMeta:
         options=job.options.to_record(),
         version=__version__,
         cwd=str(job.ws.cwd),
+        models={role: spec.id for role, spec in prepared.roles.models.items()}
+        if prepared.roles
+        else {},
     )
 
 
@@ -212,7 +215,7 @@ def _checked(prepared: Prepared, ws: Workspace) -> _Ready:
     roles = require_models(prepared, ws)
     if prepared.cache.mode != "only":
         preflight(prepared.models(), ws.surroundings())
-    return _Ready(prepared=prepared, roles=roles, display=display_of(prepared, ws))
+    return _Ready(prepared=prepared, roles=roles, display=display_for(prepared.options, ws))
 
 
 def _run_in(run_dir: RunDir, job: _Job, ready: _Ready) -> int:

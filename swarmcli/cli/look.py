@@ -36,7 +36,7 @@ def logs(
     failed: Annotated[bool, typer.Option("--failed", help="Every failed agent.")] = False,
     as_json: Json = False,
 ) -> None:
-    r"""Print what an agent was asked and what it answered, or a run's events.
+    """Print what an agent was asked and what it answered, or a run's events.
 
     \b
     swarm logs last scan[3]
@@ -54,7 +54,7 @@ def watch(
         typer.Option("--progress", envvar="SWARM_PROGRESS", help="What stderr shows."),
     ] = None,
 ) -> None:
-    r"""Look at a run from another shell, until it ends; Ctrl-C leaves it alone.
+    """Look at a run from another shell, until it ends; Ctrl-C leaves it alone.
 
     \b
     swarm watch

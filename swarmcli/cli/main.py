@@ -40,6 +40,13 @@ def root(
         raise typer.Exit
 
 
+def _settings(command: str) -> dict[str, bool]:
+    """Commands that take a run take `-1` for the last one, which is no option of theirs."""
+    return (
+        {"ignore_unknown_options": True} if command in {"resume", "show", "logs", "watch"} else {}
+    )
+
+
 def _register() -> None:
     from swarmcli.cli import look, recipes, setup, work
 
@@ -50,7 +57,7 @@ def _register() -> None:
         (SETUP, setup.COMMANDS),
     ):
         for name, command in commands.items():
-            app.command(name, rich_help_panel=panel)(command)
+            app.command(name, rich_help_panel=panel, context_settings=_settings(name))(command)
     for name, group in setup.GROUPS.items():
         app.add_typer(group, name=name, rich_help_panel=SETUP)
 

@@ -23,7 +23,7 @@ def check(
         typer.Argument(metavar="FILE...", help="Recipes to check.", autocompletion=complete_recipe),
     ],
 ) -> None:
-    r"""Check recipes; every problem with its place. Starts nothing and calls nothing.
+    """Check recipes; every problem with its place. Starts nothing and calls nothing.
 
     \b
     swarm check recipes/*.yaml
@@ -34,7 +34,7 @@ def check(
 
 
 def schema() -> None:
-    r"""Print the JSON schema of recipes (draft-07), for editors.
+    """Print the JSON schema of recipes (draft-07), for editors.
 
     \b
     swarm schema > swarm.schema.json

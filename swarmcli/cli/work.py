@@ -20,7 +20,7 @@ def run(
     ],
     options: RunOptions,
 ) -> int:
-    r"""Run a recipe: plan, fan out, merge.
+    """Run a recipe: plan, fan out, merge.
 
     \b
     swarm run quickstart
@@ -36,7 +36,7 @@ def run(
 def solve(
     task: Annotated[str, typer.Argument(help="What is to be done.")], options: RunOptions
 ) -> int:
-    r"""Solve a task that is written in one line; as many agents as it needs.
+    """Solve a task that is written in one line; as many agents as it needs.
 
     \b
     swarm solve "compare sqlite and duckdb for analytics"
@@ -59,7 +59,7 @@ def map_(
         ),
     ] = False,
 ) -> int:
-    r"""Run one agent per input line (or per file with -f), in input order.
+    """Run one agent per input line (or per file with -f), in input order.
 
     \b
     cut -f2 tickets.tsv | swarm map "Label as bug, feature or question: {}" -j 32
@@ -83,7 +83,7 @@ def plan(
         typer.Option("--task", rich_help_panel=INPUT, help="A task instead of a recipe."),
     ] = None,
 ) -> int:
-    r"""Ask for a plan and print it as JSON; nothing of it is run.
+    """Ask for a plan and print it as JSON; nothing of it is run.
 
     \b
     swarm plan --task "compare sqlite and duckdb" -o plan.json
@@ -101,8 +101,12 @@ def resume(
         str | None,
         typer.Argument(help="An id, the end of one, last, or -1.", autocompletion=complete_run),
     ] = None,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Leave damaged lines of the journal out (a copy is kept)."),
+    ] = False,
 ) -> int:
-    r"""Go on with an interrupted or partial run; what is finished is not paid again.
+    """Go on with an interrupted or partial run; what is finished is not paid again.
 
     \b
     swarm resume
@@ -110,7 +114,7 @@ def resume(
     """
     from swarmcli.app import work
 
-    return work.resume(run, options)
+    return work.resume(run, options, repair=repair)
 
 
 COMMANDS: Mapping[str, Callable[..., Any]] = {

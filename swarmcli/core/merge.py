@@ -7,11 +7,16 @@ from dataclasses import dataclass
 from typing import cast
 
 from swarmcli.core.outcomes import Outcome
+from swarmcli.core.plan import Task
 from swarmcli.core.votes import majority
 from swarmcli.recipe.values import Json, MergeStrategy
 
 _PIPE = re.compile(r"(\\*)\|")
 """A pipe ends a cell unless it is escaped, and a backslash before it escapes the escape."""
+
+
+MAX_TITLE = 80
+"""Longest item or prompt that stands in a heading."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,10 +86,17 @@ def _concat(leaves: Sequence[Outcome]) -> str:
     if len(leaves) == 1 and leaves[0].output is not None:
         return leaves[0].output
     parts = [
-        f"## {leaf.agent}\n\n{leaf.output.strip() if leaf.output is not None else f'({leaf.reason})'}"
+        f"## {_title(leaf.task)}\n\n{leaf.output.strip() if leaf.output is not None else f'({leaf.reason})'}"
         for leaf in leaves
     ]
     return "\n\n".join(parts)
+
+
+def _title(task: Task) -> str:
+    """The agent's id, and what it worked on where one short line says it: its item, or a planner's prompt."""
+    subject = task.item if task.index is not None else "" if task.template else task.prompt
+    short = isinstance(subject, str) and 0 < len(subject) <= MAX_TITLE and subject.isprintable()
+    return f"{task.id}: {subject}" if short else task.id
 
 
 def _majority(leaves: Sequence[Outcome]) -> Merged:

@@ -195,8 +195,6 @@ class Scheduler:
 
     def _settle(self, agent: str) -> list[Decision]:
         """A new task is ready if nothing is left to wait for, or skipped, which its dependants are told."""
-        if self._states[agent] != "waiting":
-            return []
         if self._stopped is not None:
             return self._skip(agent, self._stopped)
         broken = [entry for entry in self._inputs[agent] if entry.open == 0 and not entry.satisfied]

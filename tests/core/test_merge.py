@@ -69,13 +69,37 @@ def test_concat_heads_each_answer_and_states_each_failure():
     """A reader sees whose text is whose, and that something is missing."""
     text = merge_in_code("concat", [done("a", " one "), failed("b", "timeout", "no answer")]).text
 
-    assert "## a\n\none\n\n## b\n\n(timeout: no answer)" == text
+    assert "## a: do a\n\none\n\n## b: do b\n\n(timeout: no answer)" == text
+
+
+def test_a_heading_says_what_an_agent_worked_on_where_one_line_says_it():
+    """The item, or a planner's short prompt; a recipe's template, a record or a long text is left out."""
+    by = {"index": 0, "item_name": "item", "template": True}
+    own = [
+        task("s[0]", item="src/a.py", **by),
+        task("s[1]", item={"path": "x"}, **by),
+        task("s[2]", item="two\n# lines", **by),
+        task("s[3]", item="x" * 81, **by),
+        task("t1", template=True),
+        task("t2", prompt="Compare prices"),
+    ]
+    text = merge_in_code("concat", [done(t.id, "x", task=t) for t in own]).text
+
+    expected = [
+        "## s[0]: src/a.py",
+        "## s[1]",
+        "## s[2]",
+        "## s[3]",
+        "## t1",
+        "## t2: Compare prices",
+    ]
+    assert expected == [line for line in text.split("\n") if line.startswith("#")]
 
 
 def test_concat_of_one_answer_is_the_answer():
     """No heading for a single voice; not even its spaces are touched."""
     assert " just this \n" == merge_in_code("concat", [done("a", " just this \n")]).text
-    assert "## a\n\n(server: it broke)" == merge_in_code("concat", [failed("a")]).text
+    assert "## a: do a\n\n(server: it broke)" == merge_in_code("concat", [failed("a")]).text
 
 
 def test_map_prints_one_line_per_input_and_keeps_them_aligned():

@@ -81,6 +81,11 @@ def test_an_example_before_the_plan_is_not_the_plan():
     assert DRAFTS == parse_plan(f'Not {{"tasks": []}} but {PLAN}').drafts
 
 
+def test_an_open_bracket_before_the_plan_hides_nothing():
+    """Prose may open a list that it never closes."""
+    assert DRAFTS == parse_plan(f"Result: [{PLAN} (that is all)").drafts
+
+
 def test_instant_is_an_answer():
     """The planner may decline to split."""
     document = parse_plan('One call is enough.\n{"mode": "instant"}')
@@ -260,6 +265,8 @@ def test_a_plan_file_is_read_strictly():
         document_of({"tasks": [{"id": "a", "prompt": "x", "dependson": []}]}, strict=True)
     with pytest.raises(PlanError, match='has no "id"'):
         document_of({"tasks": [{"id": 1, "prompt": "x"}]}, strict=True)
+    with pytest.raises(PlanError, match='"tasks" is not a list'):
+        document_of({"tasks": {}}, strict=True)
     with pytest.raises(PlanError, match="a plan is a JSON object"):
         document_of("tasks", strict=True)
 

@@ -180,6 +180,15 @@ def test_placed_inputs_are_cut_too():
     assert size_of(messages) <= 2048 - 1024
 
 
+def test_a_failed_input_is_not_cut_away_by_the_others():
+    """Its statement is short and stays."""
+    outcomes = (failed("s[0]", "timeout"), done("s[1]", "x" * 9000))
+    text = told(task("join", every("s", 2)), [(every("s", 2), outcomes)], model=SMALL_WINDOW)
+
+    assert "(s[0] has no result: timeout)" in text
+    assert "characters left out" in text
+
+
 def test_more_inputs_than_the_window_can_show_are_refused():
     """Three hundred snippets of nothing help nobody; the message says what would."""
     outcomes = tuple(done(f"s[{i}]", "x" * 400) for i in range(300))

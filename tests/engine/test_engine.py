@@ -13,6 +13,7 @@ from swarmcli.core.events import (
     PlanTask,
 )
 from swarmcli.core.outcomes import Outcome
+from swarmcli.core.replies import Claim
 from swarmcli.engine.engine import Engine
 from swarmcli.errors import StorageError
 from swarmcli.testing import ManualClock, RecordingRecorder
@@ -134,6 +135,40 @@ async def test_a_bug_in_one_agent_is_that_agents_failure():
     assert [Failure(kind="internal", message="ZeroDivisionError: division by zero")] == [
         e.error for e in recorder.of(AgentFailed)
     ]
+
+
+async def test_claims_and_cost_are_part_of_the_record():
+    """`agent.completed` holds all that a resumed run needs to go on as if it had just happened."""
+    clock, recorder = ManualClock(0.0), RecordingRecorder()
+    claim = Claim(key="pop", value=3.7, unit="m", source="s")
+
+    async def execute(one, _inputs):
+        return done(
+            "a",
+            "out",
+            task=one,
+            claims=(claim,),
+            cost_usd=0.5,
+            status="conflict",
+            key="k",
+            busy_s=2.0,
+        )
+
+    engine = Engine(execute=execute, recorder=recorder, clock=clock, parallel=1)
+    await play(engine, clock, [task("a")])
+
+    assert [
+        AgentCompleted(
+            agent="a",
+            output="out",
+            status="conflict",
+            attempts=0,
+            cost_usd=0.5,
+            seconds=2.0,
+            key="k",
+            claims=[{"key": "pop", "value": 3.7, "unit": "m", "source": "s"}],
+        )
+    ] == recorder.of(AgentCompleted)
 
 
 async def test_stop_lets_running_agents_finish():

@@ -87,7 +87,7 @@ async def test_merging_in_code_calls_nobody():
     press = Press()
     merged = await press.merge(done("a", "x"), done("b", "y"), strategy="concat")
 
-    assert "## a\n\nx\n\n## b\n\ny" == merged.text
+    assert "## a: do a\n\nx\n\n## b: do b\n\ny" == merged.text
     assert ([], 0.0) == (press.client.requests, press.merger.work.cost_usd)
 
 

@@ -275,6 +275,33 @@ async def test_the_repair_turn_keeps_within_the_window():
     assert 1500 < sent <= 4096 - 1024
 
 
+async def test_the_embedded_model_plans_under_a_grammar_and_within_its_measure():
+    """Four tasks at most, whatever the recipe allows."""
+    questions = json.dumps(
+        {"tasks": [{"id": f"t{i}", "prompt": f"What is number {i}?"} for i in range(1, 4)]}
+    )
+    desk = Desk(questions, model=ModelSpec(id="embedded/smollm2", context_window=2048))
+    plan = await desk.plan()
+
+    request = desk.client.requests[0]
+    assert 4 == request.response_schema["properties"]["tasks"]["maxItems"]
+    assert "at most 4" in user_text(request)
+    assert ["t1", "t2", "t3"] == ids(plan.tasks)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ['{"tasks": [{"id" ' + "[" * 5000 + "]" * 5000 + "}]}", '{"tasks": [' + "'a'," * 60_000 + "]}"],
+    ids=["too deep", "too long for the lenient reader"],
+)  # fmt: skip
+async def test_what_nobody_can_read_is_repaired_like_any_other_fault(answer):
+    """A hostile answer costs the repair turn, never the run."""
+    desk = Desk(answer, plan_text("a"))
+    plan = await desk.plan()
+
+    assert (["a"], 2) == (ids(plan.tasks), len(desk.client.requests))
+
+
 async def test_sloppy_json_is_read_without_a_second_call():
     """Single quotes and trailing commas of weak models."""
     desk = Desk("{'tasks': [{'id': 'a', 'prompt': 'x',},]}")

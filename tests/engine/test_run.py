@@ -61,7 +61,7 @@ async def test_a_fixed_graph_with_several_ends_is_put_together_in_code():
     stage = Stage(tasks=[task("a"), task("b")])
     report = await stage.play()
 
-    assert ("ok", 0, "## a\n\noutput of a\n\n## b\n\noutput of b") == ended(report)
+    assert ("ok", 0, "## a: do a\n\noutput of a\n\n## b: do b\n\noutput of b") == ended(report)
     assert ["a", "b"] == stage.asked
 
 
@@ -362,7 +362,7 @@ async def test_a_writer_that_takes_too_long_is_cut_off():
     report = await stage.play()
 
     assert ("timeout", 124) == ended(report)[:2]
-    assert "## a\n\noutput of a" in report.end.result
+    assert "## a: do a\n\noutput of a" in report.end.result
     assert 10.0 == report.end.totals["duration_s"]
     assert ["write", "concat"] == [e.strategy for e in stage.recorder.of(MergeStarted)]
     assert "without the writer model" in stage.recorder.of(Warned)[-1].message
@@ -392,7 +392,8 @@ async def test_a_timeout_in_the_middle_of_a_graph_merges_the_last_that_was_finis
 
     assert ("timeout", 124) == ended(report)[:2]
     assert (
-        "## b\n\noutput of b\n\n## c\n\noutput of c\n\n## join\n\n(uncalled: " in report.end.result
+        "## b: do b\n\noutput of b\n\n## c: do c\n\noutput of c\n\n## join: do join\n\n(uncalled: "
+        in report.end.result
     )
     assert "output of a" not in report.end.result
 
@@ -443,9 +444,15 @@ async def test_the_first_signal_lets_running_agents_finish_and_merges():
     """What was paid for is in the result; 130 and a last event that says so."""
     stage = Stage({"writer": "partial"}, tasks=[task("a"), task("b"), task("c", "a")], merge="write",
                   takes={"a": 2.0, "b": 4.0})  # fmt: skip
-    report = await at(stage, (1.0, lambda: stage.run.interrupt("sigint")))
+    at_work = []
+    report = await at(
+        stage,
+        (1.0, lambda: stage.run.interrupt("sigint")),
+        (1.0, lambda: at_work.append(stage.run.running)),
+    )
 
     assert ("interrupted", 130, "partial") == ended(report)
+    assert [2] == at_work
     assert {"a": "done", "b": "done", "c": "skipped"} == states(report)
     assert isinstance(stage.recorder.events[-1], RunInterrupted)
 
@@ -475,7 +482,7 @@ async def test_a_second_signal_during_the_merge_cuts_the_writer_off():
     )
 
     assert ("interrupted", 130) == ended(report)[:2]
-    assert "## a\n\noutput of a" in report.end.result
+    assert "## a: do a\n\noutput of a" in report.end.result
     assert 1 == stage.client.cancelled
 
 
@@ -528,7 +535,7 @@ async def test_a_budget_that_ends_at_the_writer_is_4_and_not_0():
     report = await stage.play()
 
     assert ("budget", 4) == ended(report)[:2]
-    assert "## a\n\noutput of a" in report.end.result
+    assert "## a: do a\n\noutput of a" in report.end.result
 
 
 async def test_a_budget_that_does_not_even_pay_the_plan_is_4():
