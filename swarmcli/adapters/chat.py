@@ -145,7 +145,7 @@ async def streamed_answer(stream: RawStream, sink: TextSink, *, proves_end: bool
             the caller must find out from the text.
 
     Raises:
-        Unusable: as `whole_answer`; "truncated" also for a stream that ended without the provider's own end mark.
+        Unusable: as `whole_answer`; "network" for a stream that ended without the provider's own end mark.
         SinkFailed: `sink` raised.
     """
     pieces: list[str] = []
@@ -166,7 +166,7 @@ async def streamed_answer(stream: RawStream, sink: TextSink, *, proves_end: bool
         if not pieces:
             raise Unusable("protocol", "the stream was empty")
         if proves_end:
-            raise Unusable("truncated", "the stream broke off")
+            raise Unusable("network", "the stream broke off")
         finish = stream.intermittent_finish_reason
     text = "".join(pieces)
     _check(finish, text)

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -10,12 +9,21 @@ from typing import TYPE_CHECKING, Protocol
 from swarmcli.adapters.embedded import EmbeddedServer, Endpoint
 from swarmcli.adapters.weights import locate
 from swarmcli.core.ports import ModelClient, ModelReply, ModelRequest, TextSink
-from swarmcli.recipe.values import Json, ModelSpec, Price
+from swarmcli.recipe.values import ModelSpec, Price
 
 PREFIX = "embedded/"
 _KEY_VARIABLE = "SWARM_EMBEDDED_KEY"
 _FREE = Price(input_per_mtok=0.0, output_per_mtok=0.0)
-SAMPLING: Mapping[str, Json] = {}
+
+
+class _Nobody:
+    """Receives the pieces of an answer that is wanted whole."""
+
+    def feed(self, text: str) -> None:
+        pass
+
+    def restart(self) -> None:
+        pass
 
 
 class Edge(ModelClient, Protocol):
@@ -49,8 +57,8 @@ class EmbeddedClient:
         if not request.model.id.startswith(PREFIX):
             return await self._inner.complete(request, stream_to)
         model = await self._served(request.model)
-        extra = {**SAMPLING, **request.extra}
-        reply = await self._inner.complete(replace(request, model=model, extra=extra), stream_to)
+        # Always streamed: the server stops computing for a caller that leaves only while it sends.
+        reply = await self._inner.complete(replace(request, model=model), stream_to or _Nobody())
         return replace(reply, model=request.model.id)
 
     async def ready(self, model: ModelSpec) -> None:

@@ -190,9 +190,10 @@ def worded(
     quote = one_line(redact.strict(_without_tags(words)), _MAX_QUOTE_CHARS)
     status = f" ({evidence.status})" if evidence is not None and evidence.status else ""
     said = f'{status}: "{quote}"' if quote else status
-    why = (evidence.reason if evidence is not None else None) or quote or "the connection broke"
-    sentence = _sentence(kind, model, said, why)
-    if detail:
+    reason = evidence.reason if evidence is not None else None
+    why = reason or quote or detail or "the connection broke"
+    sentence = _sentence(kind, model, said, redact.strict(why))
+    if detail and detail != why:
         sentence += f" ({redact.strict(detail)})"
     return ModelError(
         one_line(sentence, MAX_MESSAGE_CHARS),

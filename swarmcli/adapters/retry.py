@@ -57,7 +57,6 @@ class RetryingClient:
         question = _Question(
             request=request,
             limit=self._attempts,
-            streams=sink is not None,
             flight=request.flight if isinstance(request, Attempt) else Flight(),
         )
         # One controller per question: tenacity keeps its state per thread, not per task.
@@ -152,7 +151,6 @@ class _Question:
 
     request: ModelRequest
     limit: int
-    streams: bool
     flight: Flight
     number: int = 0
     odd_answers: int = 0
@@ -169,9 +167,6 @@ def _may_help(question: _Question, state: RetryCallState) -> bool:
         return False
     if error.kind in _ONCE_MORE:
         return question.odd_answers <= 1
-    if error.kind == "truncated":
-        # A stream was cut. A whole answer that hit its length limit would hit it again.
-        return question.streams
     return error.kind in RETRYABLE_KINDS
 
 

@@ -10,6 +10,7 @@ from typing import Any, cast
 from swarmcli import __version__
 from swarmcli.adapters import providers
 from swarmcli.adapters.cache import ANSWERS, DiskStore
+from swarmcli.adapters.embedded import CONTEXT
 from swarmcli.adapters.model_table import chat_models
 from swarmcli.adapters.weights import embedded_installed, locate, pull_smollm2
 from swarmcli.app.models import EMBEDDED, TINY_NOTE, choose_default
@@ -31,7 +32,7 @@ def list_models(provider: str | None) -> int:
             f"LiteLLM's table has no chat model of {provider!r}", hint="swarm models list"
         )
     if provider is None:
-        out(f"{EMBEDDED:<44} {'free':>18} {2048:>10}  {TINY_NOTE}")
+        out(f"{EMBEDDED:<44} {'free':>18} {CONTEXT:>10}  {TINY_NOTE}")
     for row in rows:
         price = (
             "?"

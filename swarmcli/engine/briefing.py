@@ -28,13 +28,14 @@ DEFAULT_OUTPUT_TOKENS = 1024
 
 _BLOCK_TOKENS = 32
 """What a data block adds to its content."""
+TINY_MODEL = "embedded/smollm2"
 SYSTEM_PROMPT_TOKENS = 232
 """What our own instructions and the chat template take, at most."""
 
 
 def is_tiny(model: ModelSpec) -> bool:
-    """True for the embedded model, which needs prompts of its own and a grammar to plan with."""
-    return model.id.startswith("embedded/")
+    """True for the embedded SmolLM2, which needs prompts of its own and a grammar to plan with."""
+    return model.id == TINY_MODEL
 
 
 def messages_of(prompt: PromptText) -> tuple[Message, ...]:
@@ -94,7 +95,7 @@ class Briefing:
             TemplateError: a variable of the prompt does not exist.
         """
         model = self.model_for(task)
-        name = f"{prompt}_small" if is_tiny(model) and prompt == "worker" else prompt
+        name = "worker_small" if is_tiny(model) else prompt
         text = self._user_text(task, inputs, model)
         return messages_of(load_prompt(name).render(prompt=text, data_note=DATA_NOTE))
 

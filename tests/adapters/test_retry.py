@@ -129,7 +129,7 @@ async def test_a_single_attempt_means_no_retry():
 
 async def test_a_cut_stream_is_tried_again_from_the_start():
     """What was streamed before is declared void, and the answer is whole."""
-    rig = Rig([Partial(text="half", error=failed("truncated")), "a whole answer"])
+    rig = Rig([Partial(text="half", error=failed("network")), "a whole answer"])
     sink = RecordingText()
     reply = await rig.ask(sink)
     assert (sink.text, sink.restarts, reply.attempts) == ("a whole answer", 1, 2)

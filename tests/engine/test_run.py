@@ -416,6 +416,21 @@ async def test_a_cut_map_keeps_the_place_of_each_input(merge):
         ]
 
 
+async def test_a_cut_pipeline_has_one_record_per_final_agent():
+    """An input whose first step alone was done is no extra line."""
+    scans = [task(f"scan[{i}]", index=i, item=str(i), item_name="item") for i in range(3)]
+    checks = [
+        task(f"check[{i}]", f"scan[{i}]", index=i, item=str(i), item_name="item") for i in range(3)
+    ]
+    takes = {"check[1]": 500.0, "scan[2]": 500.0}
+    stage = Stage(tasks=[*scans, *checks], takes=takes, timeout_s=10.0, merge="jsonl")
+    report = await stage.play()
+
+    assert [("check[0]", "ok"), ("check[1]", "cancelled"), ("check[2]", "skipped")] == [
+        (r["agent"], r["status"]) for r in report.merged.structured
+    ]
+
+
 async def test_a_run_that_ends_in_time_does_not_wait_for_its_deadline():
     """`--timeout 1h` costs no hour."""
     report = await Stage(tasks=[task("a")], timeout_s=3600.0).play()
