@@ -50,6 +50,17 @@ def loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", guarded)
 
 
+@pytest.fixture(scope="session")
+def gguf() -> Path:
+    """The embedded model's real weights; pulled once into the cache that `make demo` uses too."""
+    from swarmcli.adapters import weights
+    from swarmcli.adapters.folders import Folders
+
+    named = os.environ.get("SWARM_TEST_MODEL_CACHE")
+    cache = Path(named) if named else Folders.locate(os.environ).cache
+    return weights.pull_smollm2(cache, report=lambda _: None)
+
+
 @pytest.fixture
 def checkout() -> Path:
     """The top of this repository."""

@@ -193,7 +193,7 @@ def worded(
     reason = evidence.reason if evidence is not None else None
     why = reason or quote or detail or "the connection broke"
     sentence = _sentence(kind, model, said, redact.strict(why))
-    if detail and detail != why:
+    if detail and (kind != "network" or detail != why):
         sentence += f" ({redact.strict(detail)})"
     return ModelError(
         one_line(sentence, MAX_MESSAGE_CHARS),

@@ -16,22 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from swarmcli.adapters import weights
 from swarmcli.adapters.embedded import EmbeddedServer, Endpoint, usable_cores
-from swarmcli.adapters.folders import Folders
 from swarmcli.core.planstream import tiny_plan_schema
 from swarmcli.errors import SwarmError
 from swarmcli.prompts import load_prompt
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="session")
-def gguf() -> Path:
-    """The real weights; pulled once into the cache that `make demo` uses too."""
-    named = os.environ.get("SWARM_TEST_MODEL_CACHE")
-    cache = Path(named) if named else Folders.locate(os.environ).cache
-    return weights.pull_smollm2(cache, report=lambda _: None)
 
 
 @pytest.fixture(scope="module")
