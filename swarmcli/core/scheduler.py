@@ -4,16 +4,17 @@ Rule 1: everything that decides which agent runs next lives in this file; nothin
 Rule 2: every public method is a fact (`added`, `done`, `failed`, ...) and returns the decisions that follow from it.
 
 Theory of operation. A task waits until each of its dependencies is resolved (all agents of it ended). If every one
-is also satisfied (enough of them succeeded) the task becomes ready, and ready tasks start in plan order while fewer
-than `parallel` run. If one is not, the task is skipped, which resolves the dependencies that name it in turn. There
-are no stages: a task starts the moment its own inputs are there. The graph may grow at any time.
+is also satisfied (enough of them succeeded) the task becomes ready, and ready tasks start while fewer than `parallel`
+run: first those that go on with finished work, then new ones in plan order, so that a pipeline per item really flows
+when there are more items than slots. If one is not, the task is skipped, which resolves the dependencies that name it
+in turn. There are no stages: a task starts the moment its own inputs are there. The graph may grow at any time.
 
     waiting ──> ready ──> running ──> done
        │          │          ├──────> failed
        └──────────┴─> skipped └─────> cancelled
 
-The seam is that of dask.distributed's worker state machine; the priority rule is first in, first out, because with
-dataflow starts it makes no measurable difference to critical-path priority.
+The seam is that of dask.distributed's worker state machine. Within both queues it is first in, first out, because
+with dataflow starts that makes no measurable difference to critical-path priority.
 """
 
 from collections import deque
@@ -83,6 +84,9 @@ class Scheduler:
         self._open_inputs: dict[str, int] = {}
         self._dependants: dict[str, list[tuple[str, _Input]]] = {}
         self._ready: deque[str] = deque()
+        """Without inputs, in plan order."""
+        self._continued: deque[str] = deque()
+        """With all their inputs there, in the order in which the last one came."""
         self._running = 0
         self._stopped: str | None = None
 
@@ -144,6 +148,7 @@ class Scheduler:
             self._stopped = because
         decisions: list[Decision] = []
         self._ready.clear()
+        self._continued.clear()
         for agent, state in self._states.items():
             if state in {"waiting", "ready"}:
                 self._states[agent] = "skipped"
@@ -171,6 +176,7 @@ class Scheduler:
                 self._open_inputs[agent],
             )
         self._ready = deque(agent for agent in self._ready if agent not in gone)
+        self._continued = deque(agent for agent in self._continued if agent not in gone)
         needed = {a for task in gone.values() for d in task.depends_on for a in d.agents}
         for agent in needed & self._dependants.keys():
             waiters = self._dependants[agent]
@@ -206,7 +212,7 @@ class Scheduler:
     def _ready_if_resolved(self, agent: str) -> None:
         if self._open_inputs[agent] == 0:
             self._states[agent] = "ready"
-            self._ready.append(agent)
+            (self._continued if self._inputs[agent] else self._ready).append(agent)
 
     def _because(self, entry: _Input) -> str:
         agents = entry.dependency.agents
@@ -243,8 +249,8 @@ class Scheduler:
 
     def _start_ready(self) -> list[Decision]:
         decisions: list[Decision] = []
-        while self._ready and self._running < self._parallel:
-            agent = self._ready.popleft()
+        while (queue := self._continued or self._ready) and self._running < self._parallel:
+            agent = queue.popleft()
             self._states[agent] = "running"
             self._running += 1
             decisions.append(Start(agent))

@@ -25,6 +25,15 @@ def test_a_task_starts_the_moment_its_own_inputs_are_there():
     assert scheduler.states["slow"] == "running"
 
 
+def test_a_pipeline_goes_on_before_new_work_begins():
+    """With fewer slots than items, check[0] follows scan[0] and does not queue behind the other scans."""
+    scheduler = Scheduler(parallel=1)
+    scheduler.added([task("scan[0]"), task("scan[1]"), task("check[0]", "scan[0]")])
+
+    assert [Start("check[0]")] == scheduler.done("scan[0]")
+    assert [Start("scan[1]")] == scheduler.done("check[0]")
+
+
 def test_no_more_than_parallel_run_and_a_freed_slot_is_used_at_once():
     """`-j 2` means two, in plan order."""
     scheduler = Scheduler(parallel=2)
