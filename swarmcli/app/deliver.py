@@ -17,7 +17,7 @@ from swarmcli.app.prepare import Prepared
 from swarmcli.app.session import SessionResult
 from swarmcli.core.events import RunEnd
 from swarmcli.core.merge import Merged
-from swarmcli.engine.run import RunReport
+from swarmcli.engine.order import RunReport
 from swarmcli.errors import EXIT_GATE, StorageError
 from swarmcli.recipe.output_schema import validate_output
 from swarmcli.recipe.values import Json

@@ -24,7 +24,7 @@ from swarmcli.core.plan import Plan, PlanBuilder, Task, final_tasks
 from swarmcli.core.planstream import document_of
 from swarmcli.core.replay import History
 from swarmcli.core.routing import ModeChoice, Roles, choose_mode
-from swarmcli.engine.run import Merge, RunOrder
+from swarmcli.engine.order import Merge, RunOrder
 from swarmcli.errors import PlanError, StorageError
 from swarmcli.recipe.values import CacheRules, Limits, MergeStrategy, ModelSpec, Recipe
 

@@ -27,7 +27,8 @@ from swarmcli.core.replay import History
 from swarmcli.core.routing import Roles
 from swarmcli.core.verdict import StopCause
 from swarmcli.engine.briefing import Briefing
-from swarmcli.engine.run import Run, RunReport
+from swarmcli.engine.order import RunReport
+from swarmcli.engine.run import Run
 from swarmcli.errors import EXIT_SIGINT, StorageError
 from swarmcli.ui.github import GithubSink, in_github_actions
 from swarmcli.ui.lines import JsonLines

@@ -1,84 +1,37 @@
 """One run from mode to merged result. Whatever happens ends in a `RunReport`, with one last durable event."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from swarmcli.core.events import (
-    AgentCompleted,
     Failure,
     ModeChosen,
     PlanReady,
     RunCompleted,
-    RunEnd,
     RunFailed,
     RunInterrupted,
-    RunStarted,
-    Warned,
 )
 from swarmcli.core.merge import Merged
 from swarmcli.core.outcomes import Outcome
-from swarmcli.core.plan import Plan, Task, final_tasks
+from swarmcli.core.plan import Plan, Task
 from swarmcli.core.ports import Clock, ModelClient, Recorder
 from swarmcli.core.receipt import receipt
-from swarmcli.core.routing import ModeChoice
 from swarmcli.core.totals import totals
 from swarmcli.core.verdict import StopCause, Verdict, verdict
 from swarmcli.engine.agent import DEFAULT_CALL_TIMEOUT_S, AgentRunner, Fingerprint
 from swarmcli.engine.briefing import Briefing
 from swarmcli.engine.engine import Engine
-from swarmcli.engine.merger import Merger, first_model_error
+from swarmcli.engine.finish import Finish
+from swarmcli.engine.merger import Merger
+from swarmcli.engine.order import RunOrder, RunReport
 from swarmcli.engine.planner import Planner
 from swarmcli.engine.work import Work
 from swarmcli.errors import ModelError, StorageError, SwarmError
-from swarmcli.recipe.values import Json, MergeStrategy
+from swarmcli.recipe.values import Json
 
 ANSWER = "answer"
 """The agent of the modes that make one call."""
-MERGE_CAUSES: frozenset[StopCause] = frozenset(
-    {"budget", "timeout", "sigint", "sigterm", "storage", "fatal"}
-)
-
-Merge = Callable[[Sequence[Outcome]], Merged]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOrder:
-    """What one run is to do, fully resolved.
-
-    `tasks` is a fixed graph or a plan that exists already (a plan file, an earlier session); None asks the planner in
-    mode swarm. `merge_in_code` replaces the strategies (the line output of `map`).
-    """
-
-    mode: ModeChoice
-    tasks: tuple[Task, ...] | None
-    started: RunStarted
-    parallel: int
-    max_tasks: int = 60
-    merge: MergeStrategy = "auto"
-    planner_made: bool = False
-    merge_in_code: Merge | None = None
-    fail_fast: bool = False
-    min_success: float = 1.0
-    timeout_s: float | None = None
-    task_timeout_s: float | None = None
-    reserve: float = 0.15
-    """Share of the time kept for a merge that calls a model."""
-    schema: Mapping[str, Json] | None = None
-    """What the result must fit, where a model writes it."""
-    finished: Mapping[str, AgentCompleted] = field(default_factory=dict[str, AgentCompleted])
-    """What earlier sessions of this run completed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunReport:
-    """How the run ended: its last event, the result and every agent's outcome."""
-
-    end: RunEnd
-    mode: str
-    outcomes: tuple[Outcome, ...]
-    merged: Merged | None = None
-    error: SwarmError | None = None
 
 
 class Run:
@@ -132,9 +85,6 @@ class Run:
         self._planning = Work()
         self._planner_made = order.planner_made
         self._error: SwarmError | None = None
-        self._merging: asyncio.Task[Merged] | None = None
-        self._merge_stopped_by: StopCause | None = None
-        self._hurried = False
         self._merger = Merger(
             client=client,
             briefing=briefing,
@@ -143,6 +93,7 @@ class Run:
             timeout_s=order.task_timeout_s or DEFAULT_CALL_TIMEOUT_S,
             schema=order.schema,
         )
+        self._finish = Finish(order=order, merger=self._merger, emit=recorder.emit, clock=clock)
 
     @property
     def running(self) -> int:
@@ -159,8 +110,7 @@ class Run:
             self._error = error
         else:
             await self._run_agents()
-        merged = await self._merged() if self._error is None else None
-        return await self._report(merged)
+        return await self._report(await self._merged() if self._error is None else None)
 
     def interrupt(self, cause: StopCause) -> None:
         """The first signal: nothing new starts; running agents may finish."""
@@ -168,10 +118,8 @@ class Run:
 
     def cancel(self, cause: StopCause) -> None:
         """The grace is over, or the second signal: running agents and a running merge are cancelled."""
-        self._hurried = True
         self._engine.stop(cause, "interrupted", cancel_running=True)
-        if self._merging is not None:
-            self._merging.cancel()
+        self._finish.hurry()
 
     async def _run_agents(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -249,91 +197,15 @@ class Run:
         )
 
     async def _merged(self) -> Merged | None:
-        """The result, or None when there is nothing to write or the merge failed."""
-        leaves = self._leaves()
-        if not any(leaf.state == "done" for leaf in leaves):
-            return None
-        if self._order.merge_in_code is not None:
-            return self._order.merge_in_code(leaves)
+        """The result; None when there is none, or when the writer failed, which is then the run's error."""
+        engine = self._engine
         try:
-            return await self._merge(self._strategy(leaves), leaves)
+            return await self._finish.result(
+                engine.outcomes, stopped_by=engine.stopped_by, planner_made=self._planner_made
+            )
         except ModelError as error:
-            if error.kind == "budget":
-                self._merge_stopped_by = "budget"
-            if self._stopped_by in MERGE_CAUSES:
-                return await self._merge_plainly(leaves, error.message)
             self._error = error
             return None
-
-    async def _merge(self, strategy: MergeStrategy, leaves: Sequence[Outcome]) -> Merged:
-        if strategy == "auto":
-            return Merged(
-                text=next(leaf.output or "" for leaf in leaves if leaf.output is not None)
-            )
-        if strategy != "write":
-            return await self._merger.merge(strategy, leaves)
-        if self._hurried or self._stopped_by in {"fatal", "storage"}:
-            return await self._merge_plainly(leaves, "the run was stopped")
-        try:
-            async with asyncio.TaskGroup() as group:
-                merging = group.create_task(self._merger.merge("write", leaves))
-                deadline = group.create_task(self._merge_deadline(merging))
-                merging.add_done_callback(lambda _: deadline.cancel())
-                self._merging = merging
-        except* ModelError as failures:
-            raise first_model_error(failures) from None
-        if merging.cancelled():
-            return await self._merge_plainly(leaves, "there was no time for the writer")
-        return merging.result()
-
-    async def _merge_deadline(self, merging: asyncio.Task[Merged]) -> None:
-        timeout_s = self._order.timeout_s
-        if timeout_s is None:
-            return
-        await self._clock.sleep(max(0.05, timeout_s - self._clock.monotonic()))
-        if not merging.done():
-            self._merge_stopped_by = "timeout"
-            merging.cancel()
-
-    async def _merge_plainly(self, leaves: Sequence[Outcome], why: str) -> Merged:
-        self._recorder.emit(
-            Warned(message=f"the results are put together without the writer model: {why}")
-        )
-        return await self._merger.merge("concat", leaves)
-
-    def _strategy(self, leaves: Sequence[Outcome]) -> MergeStrategy:
-        """What `auto` means here; `auto` itself stands for a single leaf that is the result already."""
-        if self._order.merge != "auto":
-            return self._order.merge
-        if len(leaves) == 1:
-            return "auto"
-        return "write" if self._planner_made else "concat"
-
-    def _leaves(self) -> list[Outcome]:
-        """What is merged: the final agents. A run that was stopped early merges the last that was finished."""
-        outcomes = self._engine.outcomes
-        final = {task.id for task in final_tasks(o.task for o in outcomes)}
-        leaves = [o for o in outcomes if o.agent in final]
-        if self._engine.stopped_by is None or all(leaf.state == "done" for leaf in leaves):
-            return leaves
-        done = [o for o in outcomes if o.state == "done"]
-        frontier = {task.id for task in final_tasks(o.task for o in done)}
-        if self._merges_records() and any(leaf.state == "done" for leaf in leaves):
-            return leaves
-        return [o for o in outcomes if o.agent in frontier or o.agent in final]
-
-    def _merges_records(self) -> bool:
-        """True where each leaf has its own place in the result: record i belongs to input i."""
-        return self._order.merge_in_code is not None or self._order.merge in {
-            "json",
-            "jsonl",
-            "table",
-            "majority",
-        }
-
-    @property
-    def _stopped_by(self) -> StopCause | None:
-        return self._engine.stopped_by or self._merge_stopped_by
 
     async def _report(self, merged: Merged | None) -> RunReport:
         outcomes = tuple(self._engine.outcomes)
@@ -352,7 +224,7 @@ class Run:
     def _verdict(
         self, outcomes: Sequence[Outcome], merged: Merged | None, error: SwarmError | None
     ) -> Verdict:
-        cause = self._stopped_by
+        cause = self._engine.stopped_by or self._finish.stopped_by
         if error is not None and merged is None and cause in {None, "fatal", "storage"}:
             return Verdict(status="failed", exit_code=error.exit_code)
         return verdict(

@@ -6,7 +6,8 @@ from swarmcli.core.blocks import DataBlocks
 from swarmcli.core.events import RunStarted
 from swarmcli.core.routing import ModeChoice, resolve_roles
 from swarmcli.engine.briefing import Briefing
-from swarmcli.engine.run import Run, RunOrder
+from swarmcli.engine.order import RunOrder
+from swarmcli.engine.run import Run
 from swarmcli.errors import ModelError, StorageError
 from swarmcli.recipe.values import ModelSpec, Price
 from swarmcli.testing import ManualClock, RecordingRecorder, ScriptedClient
