@@ -415,7 +415,7 @@ def retry_word(kind: str) -> str:
 def _first_line(prompt: str) -> str:
     """What a prompt begins with; data blocks are no part of what was asked."""
     for line in prompt[:400].splitlines():
-        if not line.startswith("<data-") and (cleaned := one_line(line)):
+        if cleaned := one_line(line.partition("<data-")[0]):
             return cleaned[:200]
     return ""
 

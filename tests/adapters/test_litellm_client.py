@@ -317,7 +317,10 @@ class TestStreams:
         server, client = edge
         server.faults = ["stream eof"]
         error = await failure(client, sink=Pieces())
-        assert error.message == f"no answer from openai at 127.0.0.1:{server.port} (the stream broke off)"
+        assert (
+            error.message
+            == f"no answer from openai at 127.0.0.1:{server.port} (the stream broke off)"
+        )
 
     async def test_many_equal_pieces_are_fine(self, edge):
         """A plan's indentation may come as hundreds of equal chunks; LiteLLM would call 100 of them a loop."""

@@ -1,4 +1,7 @@
-"""Draw one moment of a recorded run as an SVG, for the README: python tests/bench/picture.py RUN_FOLDER SECONDS OUT.svg"""
+"""Draw one moment of a recorded run as an SVG, for the README.
+
+python tests/bench/picture.py RUN_FOLDER SECONDS OUT.svg
+"""
 
 import sys
 from io import StringIO
@@ -16,7 +19,9 @@ WIDTH, HEIGHT = 110, 26
 FORMAT = """\
 <svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
 <style>
-.{unique_id}-matrix {{ font-family: monospace; white-space: pre; font-size: {char_height}px; line-height: {line_height}px; }}
+.{unique_id}-matrix {{
+  font-family: monospace; white-space: pre; font-size: {char_height}px; line-height: {line_height}px;
+}}
 {styles}
 </style>
 <defs>{lines}</defs>
