@@ -1,7 +1,6 @@
 """Deterministic merges: from the outcomes of the leaf agents to one result, without a model call."""
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -10,10 +9,6 @@ from swarmcli.core.outcomes import Outcome
 from swarmcli.core.plan import Task
 from swarmcli.core.votes import majority
 from swarmcli.recipe.values import Json, MergeStrategy
-
-_PIPE = re.compile(r"(\\*)\|")
-"""A pipe ends a cell unless it is escaped, and a backslash before it escapes the escape."""
-
 
 MAX_TITLE = 80
 """Longest item or prompt that stands in a heading."""
@@ -143,5 +138,11 @@ def _cell(value: Json) -> str:
 
 
 def _table_line(cells: Sequence[str]) -> str:
-    safe = (_PIPE.sub(r"\1\1\\|", " ".join(cell.split())) for cell in cells)
-    return f"| {' | '.join(safe)} |"
+    return f"| {' | '.join(_escaped(' '.join(cell.split())) for cell in cells)} |"
+
+
+def _escaped(cell: str) -> str:
+    """A pipe ends a cell unless it is escaped, and a backslash before it escapes the escape."""
+    *before, last = cell.split("|")
+    ends = (part + "\\" * (len(part) - len(part.rstrip("\\"))) for part in before)
+    return "\\|".join([*ends, last])

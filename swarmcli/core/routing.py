@@ -141,7 +141,7 @@ class ModeChoice:
 
 _MANY = re.compile(
     r"\b(each|every|all|list|compare|versus|vs|pros and cons|options|alternatives|steps|plan|research|survey|report|"
-    r"review|analy[sz]e|audit|respectively)\b|\n\s*[-*\d]",
+    r"review|analy[sz]e|audit|respectively)\b|\n[ \t]*[-*\d]",
     re.IGNORECASE,
 )
 _SHORT_WORDS = 25

@@ -11,7 +11,7 @@ from swarmcli.core.ports import Clock, Emit, ModelClient, ModelReply, ModelReque
 from swarmcli.core.replies import Claim, parse_reply
 from swarmcli.core.routing import with_thinking
 from swarmcli.engine.briefing import Briefing, Inputs
-from swarmcli.engine.typed import ask_for_json, with_schema
+from swarmcli.engine.typed import ask_for_json, schema_text, with_schema
 from swarmcli.errors import FailureKind, ModelError, SwarmError
 from swarmcli.recipe.values import Json, Mode
 
@@ -103,10 +103,13 @@ class AgentRunner:
     def _request(self, task: Task, inputs: Inputs) -> ModelRequest:
         model = self._briefing.model_for(task)
         single = self.mode in {"instant", "thinking"}
-        messages = self._briefing.worker_messages(
-            task, inputs, prompt="answer" if single else "worker"
-        )
         schema = self._schema(task)
+        messages = self._briefing.worker_messages(
+            task,
+            inputs,
+            prompt="answer" if single else "worker",
+            beside="" if schema is None else schema_text(schema),
+        )
         if schema is not None:
             messages = with_schema(messages, schema)
         return ModelRequest(

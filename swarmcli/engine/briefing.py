@@ -86,9 +86,9 @@ class Briefing:
         return self.roles.resolve(task.model or (profile.model if profile else None) or "small")
 
     def worker_messages(
-        self, task: Task, inputs: Inputs, prompt: str = "worker"
+        self, task: Task, inputs: Inputs, prompt: str = "worker", *, beside: str = ""
     ) -> tuple[Message, ...]:
-        """The chat that one agent is started with.
+        """The chat that one agent is started with; `beside` is what the caller adds, for which room is kept.
 
         Raises:
             ModelError: (context_overflow) the prompt alone does not fit the model's window.
@@ -96,13 +96,13 @@ class Briefing:
         """
         model = self.model_for(task)
         name = "worker_small" if is_tiny(model) else prompt
-        text = self._user_text(task, inputs, model)
+        text = self._user_text(task, inputs, model, beside)
         return messages_of(load_prompt(name).render(prompt=text, data_note=DATA_NOTE))
 
-    def _user_text(self, task: Task, inputs: Inputs, model: ModelSpec) -> str:
+    def _user_text(self, task: Task, inputs: Inputs, model: ModelSpec, beside: str) -> str:
         if model.context_window is not None:
             fixed = self._render(task, _Views(self, inputs, hollow=True))
-            inputs = self._fitted(task, inputs, room_for_inputs(model, task.id, fixed))
+            inputs = self._fitted(task, inputs, room_for_inputs(model, task.id, fixed + beside))
         views = _Views(self, inputs)
         text = self._render(task, views)
         rest = [views[d.name] for d, _ in inputs if d.name not in views.placed]
@@ -123,7 +123,8 @@ class Briefing:
         ):
             parts.append(self.blocks.wrap(task.item_name, _item_text(task.item)))
         if not task.template and not task.depends_on:
-            parts += [self.blocks.wrap(m.name, m.text) for m in self.materials]
+            blocks = [self.blocks.wrap(m.name, m.text) for m in self.materials]
+            parts += [block for block in blocks if block not in task.prompt]
         parts += self._named_files("\n".join(parts))
         return "\n\n".join(parts)
 
@@ -131,7 +132,8 @@ class Briefing:
         """The content of each offered file whose path stands in the prompt and whose content does not yet."""
         for path in self.files:
             if (
-                re.search(rf"(?<![\w./-]){re.escape(path)}(?![\w/-])", text)
+                path in text  # first, because thousands of patterns are slow to compile
+                and re.search(rf"(?<![\w./-]){re.escape(path)}(?![\w/-])", text)
                 and f'name="{path}">' not in text
             ):
                 yield self.blocks.wrap(path, self.read_file(path))

@@ -22,7 +22,7 @@ from swarmcli.core.outcomes import Outcome
 from swarmcli.core.ports import Clock, Emit, ModelClient, ModelReply, ModelRequest
 from swarmcli.core.tokens import cut_to_tokens, estimate_tokens
 from swarmcli.engine.briefing import Briefing, is_tiny, messages_of
-from swarmcli.engine.typed import ask_for_json, with_schema
+from swarmcli.engine.typed import ask_for_json, schema_text, with_schema
 from swarmcli.engine.work import Work
 from swarmcli.errors import ModelError
 from swarmcli.prompts import PromptText, load_prompt
@@ -94,7 +94,8 @@ class Merger:
         return Merged(text=await self._write_last(prompt))
 
     def _budget(self, leaves: Sequence[Outcome]) -> int:
-        around = estimate_tokens(self._briefing.job_outline + _failures(leaves)) + 256
+        schema = "" if self._schema is None else schema_text(self._schema)
+        around = estimate_tokens(self._briefing.job_outline + _failures(leaves) + schema) + 256
         writer = self._writer
         return max(
             LEAST_BUDGET, input_budget(writer.context_window, writer.max_output_tokens) - around

@@ -14,11 +14,14 @@ from swarmcli.recipe.values import Json
 Ask = Callable[[ModelRequest], Awaitable[ModelReply]]
 
 
+def schema_text(schema: Mapping[str, Json]) -> str:
+    """The schema as the model sees it; equal schemas are equal texts, for the cache."""
+    return json.dumps(schema, ensure_ascii=False, sort_keys=True)
+
+
 def with_schema(messages: tuple[Message, ...], schema: Mapping[str, Json]) -> tuple[Message, ...]:
     """The chat with the schema put under its last message, for models without structured output."""
-    text = load_prompt("schema").render(
-        prompt=messages[-1].content, schema=json.dumps(schema, ensure_ascii=False, sort_keys=True)
-    )
+    text = load_prompt("schema").render(prompt=messages[-1].content, schema=schema_text(schema))
     return (*messages[:-1], Message(role="user", content=text.user))
 
 

@@ -148,7 +148,18 @@ def test_plain_answers_and_failures_stand_in_one_column():
 
 
 @pytest.mark.parametrize(
-    "text", ["a|b", "a\\|b", "a\\\\|b", "|", "x\\", "a\nb | c", "| --- |", "a\rb"]
+    "text",
+    [
+        "a|b",
+        "a\\|b",
+        "a\\\\|b",
+        "|",
+        "x\\",
+        "a\nb | c",
+        "| --- |",
+        "a\rb",
+        pytest.param("\\" * 50_000, id="many backslashes"),
+    ],
 )
 def test_no_answer_breaks_out_of_its_cell(text):
     """Pipes, backslashes and line breaks in an answer never make a new column or row."""

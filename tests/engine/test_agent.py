@@ -5,12 +5,14 @@ import json
 import pytest
 
 from swarmcli.core.events import AgentCompleted, AgentStarted, AgentUpdated, Usage
+from swarmcli.core.plan import Dependency
 from swarmcli.core.ports import ModelReply
 from swarmcli.core.replies import Claim
+from swarmcli.core.tokens import estimate_tokens
 from swarmcli.engine.agent import AgentRunner
 from swarmcli.recipe.values import ModelSpec, Profile
 from swarmcli.testing import ManualClock, RecordingRecorder, ScriptedClient
-from tests.core.tasks import task
+from tests.core.tasks import done, task
 from tests.engine.stage import briefing_of, error, fingerprint, user_text
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
@@ -118,6 +120,17 @@ async def test_output_that_does_not_fit_its_schema_is_asked_for_once_more():
     assert '{"n": "four"}' == second.messages[2].content
     assert "/n: must be a whole number" in second.messages[3].content
     assert [AgentUpdated(agent="a", note="schema: asks again")] == one.recorder.of(AgentUpdated)
+
+
+async def test_the_schema_has_its_room_in_the_window():
+    """Inputs are cut for the schema too, so that a small model gets both."""
+    schema = {"type": "object", "description": "what it is for " * 50}
+    one = One("{}", model=ModelSpec(id="fake/small", context_window=2048))
+    inputs = [(Dependency(name="a", agents=("a",)), (done("a", "x" * 20_000),))]
+    await one.run(task("b", "a", output_schema=schema), inputs)
+
+    sent = one.client.requests[0].messages
+    assert sum(estimate_tokens(m.content) for m in sent) <= 2048 - 1024
 
 
 async def test_two_misfits_are_a_failure_with_the_reason():

@@ -1,6 +1,7 @@
 """What an agent is told: its prompt, and outside text in data blocks only, within the window."""
 
 import re
+import time
 
 import pytest
 
@@ -109,6 +110,26 @@ def test_material_goes_to_the_agents_of_a_plan_that_have_no_inputs():
     assert "do a\n\n" + BLOCKS.wrap("stdin", "line 1") == told(task("a"), materials=(log,))
     assert "line 1" not in told(task("b", "a"), [single("a", done("a"))], materials=(log,))
     assert "line 1" not in told(task("a", template=True), materials=(log,))
+
+
+def test_material_that_the_prompt_shows_already_is_not_said_twice():
+    """`task: Sum up {{ stdin }}` in one call: the whole job holds the text, and is paid for once."""
+    log = Material(name="stdin", text="line 1")
+    one = task("answer", prompt=f"Sum up {BLOCKS.wrap('stdin', 'line 1')}")
+
+    assert 1 == told(one, materials=(log,)).count("line 1")
+
+
+def test_thousands_of_offered_files_cost_an_agent_no_time():
+    """A map over a large checkout spends its time on calls, not on looking for paths."""
+    files = tuple(f"src/package/module_{i}.py" for i in range(5000))
+    briefing = briefing_of(files=files, read_file=lambda path: path)
+    started = time.perf_counter()
+    for i in range(20):
+        one = task(f"s[{i}]", prompt=f"Review {files[i]}")
+        assert 1 == briefing.worker_messages(one, ())[-1].content.count("<data-")
+
+    assert time.perf_counter() - started < 1
 
 
 @pytest.mark.parametrize(
