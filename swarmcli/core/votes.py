@@ -1,28 +1,15 @@
 """Canonical values: when two answers say the same thing."""
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 
 _QUOTES = "\"'`*_ "
-_NUMBER = re.compile(r"[-+]?\d[\d,_' ]*(?:\.\d+)?(?:[eE][-+]?\d+)?")
 
 
 def canonical_text(text: str) -> str:
     """Equal for answers that differ only in case, spacing, quotes or a final full stop."""
     folded = " ".join(text.split()).casefold()
     return folded.lstrip(_QUOTES).rstrip(_QUOTES + ".!")
-
-
-def canonical_number(text: str) -> float | None:
-    """The last number in `text` without thousands separators; None when there is none."""
-    matches = _NUMBER.findall(text)
-    if not matches:
-        return None
-    try:
-        return float(re.sub(r"[,_' ]", "", matches[-1]))
-    except ValueError:
-        return None
 
 
 def majority(answers: Iterable[str]) -> tuple[str, int] | None:

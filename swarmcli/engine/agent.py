@@ -102,7 +102,7 @@ class AgentRunner:
 
     def _request(self, task: Task, inputs: Inputs) -> ModelRequest:
         model = self._briefing.model_for(task)
-        single = self.mode in {"instant", "thinking"}
+        single = self.mode in {"instant", "thinking", "agent"}
         schema = self._schema(task)
         messages = self._briefing.worker_messages(
             task,

@@ -16,10 +16,10 @@ from swarmcli.recipe.wording import found, quoted, shortened
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
 
-_FENCED = re.compile(r"^ {0,3}```[^\n`]*\n(.*?)^ {0,3}```[ \t]*$", re.DOTALL | re.MULTILINE)
+_FENCE = re.compile(r" {0,3}```([^`]*)")
 _BEGIN = re.compile(r"[\[{]")
 _MAX_ATTEMPTS = 2_000
-_MAX_REPAIRED = 100_000
+_MAX_REPAIRED = 10_000
 _MAX_REPAIRED_DEPTH = 100
 """What the repairer may get: it is slow, and quadratic in the depth."""
 
@@ -164,12 +164,27 @@ def _candidates(text: str) -> Iterator[Json]:
     if whole is not None:
         yield whole[0]
         return
-    blocks = _FENCED.findall(text)
-    if blocks:
-        block = _loads(blocks[-1].strip())
-        if block is not None:
-            yield block[0]
+    fenced = _last_block(text)
+    block = _loads(fenced.strip()) if fenced is not None else None
+    if block is not None:
+        yield block[0]
     yield from _last_values(text)
+
+
+def _last_block(text: str) -> str | None:
+    """What stands in the last whole fenced block; found line by line, because a pattern for it takes quadratic time."""
+    lines = text.splitlines(keepends=True)
+    begin: int | None = None
+    last: tuple[int, int] | None = None
+    for number, line in enumerate(lines):
+        fence = _FENCE.fullmatch(line.rstrip())
+        if fence is None:
+            continue
+        if begin is None:
+            begin = number + 1
+        elif not fence[1]:
+            last, begin = (begin, number), None
+    return "".join(lines[slice(*last)]) if last is not None else None
 
 
 def _loads(text: str) -> tuple[Json] | None:
@@ -205,8 +220,7 @@ def _repaired(text: str) -> Json:
     """The object or list that was probably meant; None when there is nothing like one."""
     from json_repair import repair_json
 
-    blocks = _FENCED.findall(text)
-    body = blocks[-1] if blocks else text
+    body = _last_block(text) or text
     begin = _BEGIN.search(body)
     if begin is None or len(body) > _MAX_REPAIRED or _depth(body) > _MAX_REPAIRED_DEPTH:
         return None
