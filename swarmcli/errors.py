@@ -142,6 +142,16 @@ class ModelError(SwarmError):
         """Busy time of those requests."""
         self.exit_code = exit_code_of({kind})
 
+    def copy(self) -> "ModelError":
+        """The same error without traceback: whoever raises one collects frames in it."""
+        return ModelError(
+            self.message,
+            kind=self.kind,
+            model=self.model,
+            retry_after_s=self.retry_after_s,
+            hint=self.hint,
+        )
+
 
 class NoModelError(SwarmError):
     """No model can be used; the message lists what would help."""

@@ -108,10 +108,10 @@ class ScriptedClient:
         match answer:
             case ModelError():
                 await self._pass(latency_s)
-                raise fresh(answer)
+                raise answer.copy()
             case Partial():
                 await self._stream(answer.text, latency_s, stream_to)
-                raise fresh(answer.error)
+                raise answer.error.copy()
             case ModelReply():
                 await self._stream(answer.text, latency_s, stream_to)
                 return answer
@@ -150,17 +150,6 @@ def reply_to(request: ModelRequest, text: str) -> ModelReply:
             usage.input_tokens * price.input_per_mtok + usage.output_tokens * price.output_per_mtok
         ) / 1e6
     return ModelReply(text=text, model=request.model.id, usage=usage, cost_usd=cost_usd)
-
-
-def fresh(error: ModelError) -> ModelError:
-    """A copy without traceback, so that a scripted error can be raised again and again."""
-    return ModelError(
-        error.message,
-        kind=error.kind,
-        model=error.model,
-        retry_after_s=error.retry_after_s,
-        hint=error.hint,
-    )
 
 
 class ManualClock:

@@ -196,7 +196,7 @@ class _Group:
         """There will be no answer, whoever asks."""
         self._ended()
         for turn in self._still_waiting():
-            turn.set_exception(_copy(error))
+            turn.set_exception(error.copy())
 
     def hand_over(self) -> None:
         """The leader stops without an answer: let the next one lead."""
@@ -210,17 +210,6 @@ class _Group:
             turn = self._waiting.popleft()
             if not turn.done():
                 yield turn
-
-
-def _copy(error: ModelError) -> ModelError:
-    """One exception object for each who raises it: they collect tracebacks."""
-    return ModelError(
-        error.message,
-        kind=error.kind,
-        model=error.model,
-        retry_after_s=error.retry_after_s,
-        hint=error.hint,
-    )
 
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ class Setting(Generic[T]):
 
     value: T
     origin: str
-    """For people: `environment variable SWARM_JOBS`, `/work/swarm.toml: jobs`."""
+    """For people: `environment variable SWARM_JOBS`, `~/project/swarm.toml: jobs`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,9 @@ from tests.fakes.openai_server import Server
 GOOD = 'version: 1\nname: r\nparams: {topic: {type: string}, n: {type: integer, default: 1}}\ntasks: [{id: t, prompt: "On {{ topic }}"}]\n'  # noqa: E501
 
 
-def refused(shell: Shell, server: Server, *args: str, says: str, stdin: str | None = None) -> None:
+def assert_refused(
+    shell: Shell, server: Server, *args: str, says: str, stdin: str | None = None
+) -> None:
     """The command must refuse before anything is sent, name the fault, and show no traceback."""
     done = shell(*args, stdin=stdin)
 
@@ -46,7 +48,7 @@ def test_bad_recipes(shell: Shell, server: Server, text: str, says: str):
     """A recipe with a fault is refused with its place."""
     shell.write("r.yaml", text)
 
-    refused(shell, server, "run", "r.yaml", says=says)
+    assert_refused(shell, server, "run", "r.yaml", says=says)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,7 @@ def test_bad_flags(shell: Shell, server: Server, args: list[str], says: str):
     """A wrong flag or parameter is named."""
     shell.write("r.yaml", GOOD)
 
-    refused(shell, server, "run", "r.yaml", *args, says=says)
+    assert_refused(shell, server, "run", "r.yaml", *args, says=says)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +111,7 @@ def test_bad_flags(shell: Shell, server: Server, args: list[str], says: str):
 )
 def test_bad_commands(shell: Shell, server: Server, args: list[str], says: str):
     """Commands without their object say what is missing and what to type."""
-    refused(shell, server, *args, says=says)
+    assert_refused(shell, server, *args, says=says)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +126,7 @@ def test_bad_environment(
     shell.write("r.yaml", GOOD)
     monkeypatch.setenv(name, value)
 
-    refused(
+    assert_refused(
         shell,
         server,
         "run",
@@ -139,4 +141,4 @@ def test_stdin_that_is_needed_but_not_there(shell: Shell, server: Server):
     """A recipe that uses stdin says so when --no-stdin forbids it."""
     shell.write("r.yaml", 'version: 1\nname: r\ntasks: [{id: t, prompt: "{{ stdin }}"}]\n')
 
-    refused(shell, server, "run", "r.yaml", "--no-stdin", says="--no-stdin", stdin="text")
+    assert_refused(shell, server, "run", "r.yaml", "--no-stdin", says="--no-stdin", stdin="text")
