@@ -1,5 +1,6 @@
 """Files that a recipe offers to its agents: found by glob, `.gitignore` honoured, read as text."""
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -64,18 +65,35 @@ def _walk(folder: Path, root: Path, ignores: list[tuple[Path, object]]) -> Itera
     from pathspec import GitIgnoreSpec
 
     ignore = folder / ".gitignore"
-    if ignore.is_file():
+    with contextlib.suppress(OSError):
         lines = ignore.read_text("utf-8", errors="replace").splitlines()
         ignores = [*ignores, (folder, GitIgnoreSpec.from_lines(lines))]
-    for entry in sorted(os.scandir(folder), key=lambda e: e.name):
+    for entry in _entries(folder):
         path = Path(entry.path)
         is_dir = entry.is_dir(follow_symlinks=False)
         if entry.name in _NEVER or _ignored(path, is_dir, ignores):
             continue
         if is_dir:
             yield from _walk(path, root, ignores)
-        elif entry.is_file() and path.resolve().is_relative_to(root.resolve()):
+        elif _is_inside(path, root):
             yield path.relative_to(root).as_posix()
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What is in a folder, sorted; one that may not be looked into holds nothing for us."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError:
+        return []
+
+
+def _is_inside(path: Path, root: Path) -> bool:
+    """A file, or a link to one below `root`; links that lead nowhere, in circles or outside are none."""
+    try:
+        return path.is_file() and path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):
+        return False
 
 
 def _ignored(path: Path, is_dir: bool, ignores: list[tuple[Path, object]]) -> bool:

@@ -60,10 +60,17 @@ def write_result(text: str, *, output: str | None, is_prose: bool) -> None:
     if output not in {None, "-"}:
         write_atomic(Path(str(output)), text.encode("utf-8", "replace"))
         return
+    if sys.stdout is None:
+        raise StorageError("standard output is closed", hint="write to a file with -o FILE")
     try:
         print_answer(text, sys.stdout, markdown=is_prose)
     except BrokenPipeError:
         die_of_broken_pipe()
+    except OSError as error:
+        raise StorageError(
+            f"cannot write standard output: {error.strerror}",
+            hint="swarm resume last prints it again",
+        ) from error
 
 
 def json_text(value: object) -> str:

@@ -64,7 +64,7 @@ def conclude(
         tiny: the embedded model made answers, which must be said.
         artifacts: files that were written where the user asked for them.
     """
-    if display.kind == "plain" and end.status == "ok" and not artifacts:
+    if sys.stderr is None or (display.kind == "plain" and end.status == "ok" and not artifacts):
         return
     rows = summary_rows(
         end,

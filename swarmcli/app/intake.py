@@ -23,6 +23,7 @@ from swarmcli.recipe.template import evaluate, render, roots
 from swarmcli.recipe.values import ForEach, Json, Recipe
 
 STDIN_PATIENCE_S = 3.0
+MAX_STDIN_BYTES = 50_000_000
 Note = Callable[[str], None]
 
 
@@ -88,7 +89,12 @@ class Stdin:
         stream = sys.stdin.buffer
         if not select.select([stream], [], [], STDIN_PATIENCE_S)[0]:
             self._note("waiting for standard input (end it with Ctrl-D, or use --no-stdin)")
-        data = stream.read()
+        data = stream.read(MAX_STDIN_BYTES + 1)
+        if len(data) > MAX_STDIN_BYTES:
+            raise UsageError(
+                f"standard input is larger than {MAX_STDIN_BYTES // 1_000_000} MB",
+                hint="split it, or give files with -f",
+            )
         try:
             return data.decode("utf-8")
         except UnicodeDecodeError as error:

@@ -15,7 +15,7 @@ from swarmcli.adapters.model_table import chat_models
 from swarmcli.adapters.weights import embedded_installed, locate, pull_smollm2
 from swarmcli.app.models import EMBEDDED, TINY_NOTE, choose_default
 from swarmcli.app.workspace import Workspace, open_workspace
-from swarmcli.errors import SwarmError, UsageError
+from swarmcli.errors import StorageError, SwarmError, UsageError
 from swarmcli.ui.say import err, out
 from swarmcli.ui.terminal import decide
 
@@ -77,7 +77,13 @@ def cache_info(*, as_json: bool) -> int:
 
 def cache_clear() -> int:
     """`swarm cache clear`."""
-    removed = _store(open_workspace()).clear()
+    ws = open_workspace()
+    try:
+        removed = _store(ws).clear()
+    except OSError as error:
+        raise StorageError(
+            f"cannot clear {ws.folders.cache / ANSWERS}: {error.strerror}"
+        ) from error
     err(f"removed {removed:,} answers")
     return 0
 

@@ -1,7 +1,8 @@
 """Which models a run uses, and whether they can be reached: decided and said before anything is sent."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 
 from swarmcli.adapters import providers
 from swarmcli.adapters.model_table import facts_of
@@ -10,7 +11,7 @@ from swarmcli.app.workspace import Surroundings
 from swarmcli.core.plan import Task
 from swarmcli.core.routing import Roles, parse_override, resolve_roles
 from swarmcli.errors import NoModelError, SwarmError, UsageError
-from swarmcli.recipe.values import MergeStrategy, ModelSpec, Recipe
+from swarmcli.recipe.values import MergeStrategy, ModelSpec, Rate, Recipe
 
 EMBEDDED = "embedded/smollm2"
 TINY_NOTE = "135M parameters: good for trying swarm, not for answers"
@@ -128,8 +129,15 @@ def is_local(spec: ModelSpec) -> bool:
     )
 
 
-def parallel_of(explicit: int | None, models: Iterable[ModelSpec]) -> int:
-    """Agents at work at once: what was asked for, else 100, else 4 where all models are local."""
+def parallel_of(explicit: int | None, models: Sequence[ModelSpec], rates: Sequence[Rate]) -> int:
+    """Agents at work at once: what was asked for or declared, else 100, else 4 where all models are local."""
     if explicit is not None:
         return explicit
+    declared = [
+        rate.parallel
+        for rate in rates
+        if rate.parallel is not None and any(fnmatchcase(m.id, rate.pattern) for m in models)
+    ]
+    if declared:
+        return max(*declared, LOCAL_PARALLEL)
     return LOCAL_PARALLEL if all(map(is_local, models)) else DEFAULT_PARALLEL

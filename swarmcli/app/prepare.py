@@ -27,6 +27,8 @@ from swarmcli.core.routing import ModeChoice, Roles, choose_mode
 from swarmcli.engine.order import Merge, RunOrder
 from swarmcli.errors import PlanError, StorageError
 from swarmcli.recipe.values import CacheRules, Limits, MergeStrategy, ModelSpec, Recipe
+from swarmcli.ui.clean import clean
+from swarmcli.ui.say import err
 
 ANY_NUMBER = 1_000_000
 
@@ -113,7 +115,7 @@ def prepare(
     elif plan is not None:
         fixed = plan.tasks or None
         mode = ModeChoice(mode="swarm" if fixed else "instant", reason="the plan exists already")
-    _tell_foreign_endpoints(ws, recipe)
+    _tell_foreign_endpoints(recipe)
     prepared = Prepared(
         intake=intake,
         options=options,
@@ -126,15 +128,22 @@ def prepare(
         parallel=0,
         merge_in_code=merge_in_code,
     )
-    return replace(prepared, parallel=parallel_of(prepared.limits.parallel, prepared.models()))
+    return replace(
+        prepared, parallel=parallel_of(prepared.limits.parallel, prepared.models(), recipe.rate)
+    )
 
 
-def _tell_foreign_endpoints(ws: Workspace, recipe: Recipe) -> None:
-    """A recipe may send prompts and a key anywhere, but never silently."""
+def _tell_foreign_endpoints(recipe: Recipe) -> None:
+    """A recipe may send prompts and a key anywhere, but never silently, also with `-q`."""
     for spec in recipe.models.values():
-        if isinstance(spec, ModelSpec) and spec.api_base and not is_local(spec):
+        if (
+            isinstance(spec, ModelSpec)
+            and spec.api_base
+            and (spec.api_key_env or not is_local(spec))
+        ):
             key = f" with the key in {spec.api_key_env}" if spec.api_key_env else ""
-            ws.note(f"the recipe sends requests for {spec.id}{key} to {spec.api_base}")
+            where = clean(spec.api_base)
+            err(f"note: the recipe sends requests for {clean(spec.id)}{key} to {where}")
 
 
 def require_models(prepared: Prepared, ws: Workspace) -> Roles:

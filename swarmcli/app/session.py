@@ -32,7 +32,7 @@ from swarmcli.engine.run import Run
 from swarmcli.errors import EXIT_SIGINT, StorageError
 from swarmcli.ui.github import GithubSink, in_github_actions
 from swarmcli.ui.lines import JsonLines
-from swarmcli.ui.say import die_of_broken_pipe
+from swarmcli.ui.say import die_of_broken_pipe, err
 from swarmcli.ui.terminal import Display
 from swarmcli.ui.view import RunView
 
@@ -69,6 +69,8 @@ async def run_session(
             sinks.append(GithubSink(sys.stderr, os.environ))
         log = EventLog(run_dir.journal, run=run_dir.id, clock=clock, sinks=sinks)
         budget = budget_of(prepared)
+        if history is not None:
+            budget.book(history.spent)
         client = compose(
             PathOrder(
                 resolve=resolver(roles, os.environ),
@@ -128,11 +130,17 @@ def _streams(prepared: Prepared, stack: contextlib.ExitStack, reader: _Reader) -
         path = Path(prepared.options.events)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            yield JsonLines(stack.enter_context(path.open("w", encoding="utf-8")))
+            yield JsonLines(
+                stack.enter_context(path.open("w", encoding="utf-8")), _tell_incomplete(path)
+            )
         except OSError as error:
             raise StorageError(
                 f"cannot write {path}: {error.strerror}", hint="choose another --events file"
             ) from error
+
+
+def _tell_incomplete(path: Path) -> Callable[[OSError], None]:
+    return lambda error: err(f"warning: {path} is incomplete: {error.strerror}")
 
 
 def budget_of(prepared: Prepared) -> Budget:
@@ -192,7 +200,9 @@ def _signals(run: Run, live: LiveDisplay) -> Generator[None]:
                 restore()
             os._exit(EXIT_SIGINT)
 
-    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    # `nohup` and `trap "" INT` have said that these are not for us.
+    numbers = [number for number in wanted if signal.getsignal(number) is not signal.SIG_IGN]
     for number in numbers:
         loop.add_signal_handler(number, on_signal, number)
     try:

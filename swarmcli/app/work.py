@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -211,7 +212,25 @@ class _Ready:
     display: tuple[Display, LiveDisplay]
 
 
+def _check_output(output: str | None) -> None:
+    """A place that cannot take the result is refused before anything is paid for.
+
+    Raises:
+        UsageError: no name, a folder, or a folder that cannot be written.
+    """
+    if output is None or output == "-":
+        return
+    path = Path(output)
+    parent = next((p for p in path.absolute().parents if p.exists()), Path("/"))
+    if not output or path.is_dir() or not parent.is_dir():
+        raise UsageError(f"-o {output!r} is no file that can be written", hint="-o result.md")
+    target = path if path.exists() else parent
+    if not os.access(target, os.W_OK):
+        raise UsageError(f"-o {output}: {target} cannot be written", hint="choose another file")
+
+
 def _checked(prepared: Prepared, ws: Workspace) -> _Ready:
+    _check_output(prepared.options.output)
     roles = require_models(prepared, ws)
     if prepared.cache.mode != "only":
         preflight(prepared.models(), ws.surroundings())

@@ -1,5 +1,6 @@
 """The `swarm` command: its sub-commands in panels, and the one place where an error becomes text and an exit code."""
 
+import contextlib
 import os
 import sys
 from typing import Annotated, NoReturn
@@ -113,6 +114,8 @@ def _report_usage(error: Exception) -> int:
     message = getattr(error, "format_message", error.__str__)()
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "swarm"
+    if not message and context is not None:  # a group without its command
+        message = f"{path} needs a command: {', '.join(getattr(context.command, 'commands', ()))}"
     err(f"error: {message}\nhint: {path} --help")
     return int(getattr(error, "exit_code", 2))
 
@@ -122,9 +125,11 @@ def _exit(code: int) -> NoReturn:
 
     Everything of ours is closed by now: the event loop, the journal, clients and children.
     """
-    for stream in (sys.stdout, sys.stderr):
+    with contextlib.suppress(AttributeError):  # a stream that was closed from the start is None
         try:
-            stream.flush()
+            sys.stdout.flush()
         except (OSError, ValueError):
             code = code or EXIT_FAILED
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        sys.stderr.flush()
     os._exit(code)

@@ -193,6 +193,19 @@ class Budget:
         """The share of the cap that is nearest to its end, spent calls only; 0 without caps."""
         return max((a.spent / a.cap if a.cap else 1.0 for a in self._accounts.values()), default=0)
 
+    def book(self, spent: Spent) -> None:
+        """Count what earlier sessions of the run have spent."""
+        self._spent = Spent(
+            calls=self._spent.calls + spent.calls,
+            tokens=self._spent.tokens + spent.tokens,
+            cost_usd=self._spent.cost_usd + spent.cost_usd,
+            cost_known=self._spent.cost_known and spent.cost_known,
+        )
+        books = _books(Amount(tokens=spent.tokens, cost_usd=spent.cost_usd), calls=spent.calls)
+        for cap, account in self._accounts.items():
+            account.spent += books[cap]
+            account.spent_by_others += books[cap]
+
     def reserve(self, wanted: Estimate, purpose: Purpose) -> Reservation | Refusal:
         """Set aside what a call may take, or say why not.
 

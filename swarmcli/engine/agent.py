@@ -133,6 +133,10 @@ class AgentRunner:
         if request.response_schema is None:
             reply = await ask(request)
             typed = parse_reply(reply.text)
+            if not typed.output.strip():
+                raise ModelError(
+                    f"{reply.model} gave an empty answer", kind="empty", model=reply.model
+                )
             return _done(task, reply.model, spent, typed.output, typed.status, typed.claims)
         again = AgentUpdated(agent=task.id, note="schema: asks again")
         reply, output = await ask_for_json(ask, request, lambda: self._emit(again))

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from swarmcli.core.events import Warned
-from swarmcli.core.merge import Merged
+from swarmcli.core.merge import Merged, merge_in_code
 from swarmcli.core.outcomes import Outcome
 from swarmcli.core.plan import final_tasks
 from swarmcli.core.ports import Clock, Emit
@@ -52,6 +52,8 @@ class Finish:
         Raises:
             ModelError: the writer failed in a run that nothing else had stopped.
         """
+        if not outcomes and self._order.tasks == ():
+            return self._nothing_to_do()
         leaves = self._leaves(outcomes, stopped_by)
         if not any(leaf.state == "done" for leaf in leaves):
             return None
@@ -65,6 +67,15 @@ class Finish:
             if stopped_by is None and self.stopped_by is None:
                 raise
             return await self._plainly(leaves, error.message)
+
+    def _nothing_to_do(self) -> Merged:
+        """Fan-outs over empty lists: an empty result, as of any pipeline that gets no input."""
+        self._emit(Warned(message="there are no items, so there is nothing to do"))
+        return (
+            merge_in_code(self._order.merge, [])
+            if self._order.merge in _IN_PLACE
+            else Merged(text="")
+        )
 
     async def _merge(
         self, strategy: MergeStrategy, leaves: Sequence[Outcome], stopped_by: StopCause | None

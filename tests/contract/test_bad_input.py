@@ -77,6 +77,8 @@ def test_bad_recipes(shell: Shell, server: Server, text: str, says: str):
         (["-p", "topic=x", "-f", "*.nothing"], "*.nothing"),
         (["-p", "topic=x", "-f", "../*.py"], "../*.py"),
         (["-p", "topic=x", "--modle", "openai/x"], "--model"),
+        (["-p", "topic=x", "-o", "."], "no file"),
+        (["-p", "topic=x", "-o", ""], "no file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -106,6 +108,7 @@ def test_bad_flags(shell: Shell, server: Server, args: list[str], says: str):
         (["check", "missing.yaml"], "missing.yaml"),
         (["models", "pull", "gpt-5"], "smollm2"),
         (["help", "everything"], "exit-codes"),
+        (["models"], "pull"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

@@ -185,3 +185,41 @@ def test_a_missing_key_is_found_before_any_request(shell: Shell, monkeypatch: py
 
     assert done.code == 77
     assert "ANTHROPIC_API_KEY" in done.err
+
+
+def test_caps_hold_over_all_sessions_of_a_run(shell: Shell, server: Server):
+    """`resume` counts what was spent before: with the same cap it stops at once, with a higher one it goes on."""
+    recipe = shell.recipe(FAN + "limits: {max_calls: 3}")
+    shell("run", recipe, "-j", "1", "--cache", "off")
+
+    again = shell("resume", "last", "--json")
+
+    assert (again.code, len(server.requests), again.json["usage"]["calls"]) == (4, 3, 3)
+
+
+def test_an_empty_typed_reply_is_a_failure(shell: Shell, server: Server):
+    """JSON around nothing is still nothing."""
+    server.reply = '{"status": "insufficient", "answer": null}'
+
+    done = shell("run", shell.recipe(ONE), "--json")
+
+    assert (done.code, done.json["failures"][0]["kind"]) == (1, "empty")
+
+
+def test_a_fan_out_over_nothing_is_an_empty_result(shell: Shell, server: Server):
+    """An empty list is no failure: an empty JSON list, exit 0, no call."""
+    recipe = 'tasks: [{id: t, prompt: "Do {{ item }}", for_each: {items: [], as: item}}]\nmerge: {strategy: json}'
+
+    done = shell("run", shell.recipe(recipe))
+
+    assert (done.code, done.out, server.requests) == (0, "[]\n", [])
+
+
+def test_declared_parallelism_lifts_the_local_default(shell: Shell, server: Server):
+    """A loopback model gets four agents at once, and as many as `rate` declares where it does."""
+    server.latency_s = 0.2
+    shell("run", shell.recipe(FAN), "--cache", "off")
+    by_default = server.peak
+    shell("run", shell.recipe(FAN + 'rate: {"openai/*": {parallel: 6}}'), "--cache", "off")
+
+    assert (by_default, server.peak) == (4, 6)

@@ -127,3 +127,46 @@ def test_a_reader_of_events_that_goes_away_stops_the_run(swarm: Swarm, server: S
     assert (done.returncode, done.stderr) == (141, b"")
     assert done.stdout.count(b"\n") == 1
     assert swarm("resume").code == 0
+
+
+def test_nohup_is_respected(swarm: Swarm, server: Server):
+    """A signal that was ignored when the command started stays ignored."""
+    swarm.write("slow.yaml", RECIPE)
+    server.latency_s = 0.5
+    command = " ".join(COMMAND)
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", f"trap '' HUP; exec {command} run slow.yaml -m openai/fake -j 1 -q"],
+        cwd=swarm.folder,
+        env=swarm.env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    wait_for(lambda: len(server.requests) > 0, "a request")
+
+    process.send_signal(signal.SIGHUP)
+    out, _ = process.communicate(timeout=30)
+
+    assert process.returncode == 0
+    assert b"echo: Do queued" in out
+
+
+def test_closed_streams(swarm: Swarm):
+    """Without stderr all is well; without stdout the error says so; neither is a traceback."""
+    swarm.write("one.yaml", 'version: 1\nname: one\ntasks: [{id: t, prompt: "Hi."}]\n')
+    run = f"{' '.join(COMMAND)} run one.yaml -m openai/fake"
+
+    def shell(line: str) -> "subprocess.CompletedProcess[bytes]":
+        return subprocess.run(
+            ["/bin/sh", "-c", line],
+            cwd=swarm.folder,
+            env=swarm.env,
+            capture_output=True,
+            check=False,
+        )
+
+    no_err, no_out = shell(f"{run} 2>&-"), shell(f"{run} -q >&-")
+
+    assert (no_err.returncode, no_err.stdout) == (0, b"echo: Hi.\n")
+    assert (no_out.returncode, b"Traceback" in no_out.stderr) == (1, False)
+    assert b"standard output is closed" in no_out.stderr

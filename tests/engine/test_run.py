@@ -110,11 +110,14 @@ async def test_when_all_agents_failed_there_is_no_result(kinds, code):
     assert report.merged is None
 
 
-async def test_nothing_to_do_is_a_failure_and_not_an_empty_success():
-    """A recipe whose every fan-out is empty has no result."""
-    report = await Stage(tasks=[]).play()
+async def test_nothing_to_do_is_an_empty_result_and_is_said():
+    """A recipe whose every fan-out is empty ends like any pipeline without input: no call, exit 0, and a warning."""
+    stage = Stage(tasks=[])
+    report = await stage.play()
 
-    assert ("failed", 1, None) == ended(report)
+    assert ("ok", 0, "") == ended(report)
+    assert [] == stage.client.requests
+    assert any("nothing to do" in getattr(e, "message", "") for e in stage.recorder.events)
 
 
 async def test_the_first_and_the_last_event_frame_the_run():
