@@ -114,8 +114,6 @@ def _report_usage(error: Exception) -> int:
     message = getattr(error, "format_message", error.__str__)()
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "swarm"
-    if not message and context is not None:  # a group without its command
-        message = f"{path} needs a command: {', '.join(getattr(context.command, 'commands', ()))}"
     err(f"error: {message}\nhint: {path} --help")
     return int(getattr(error, "exit_code", 2))
 

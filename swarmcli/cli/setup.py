@@ -8,12 +8,8 @@ import typer
 Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
 HELP = {"help_option_names": ["-h", "--help"]}
 
-models = typer.Typer(
-    help="List models, or fetch the embedded one.", no_args_is_help=True, context_settings=HELP
-)
-cache = typer.Typer(
-    help="Look at the answer cache, or clear it.", no_args_is_help=True, context_settings=HELP
-)
+models = typer.Typer(help="List models, or fetch the embedded one.", context_settings=HELP)
+cache = typer.Typer(help="Look at the answer cache, or clear it.", context_settings=HELP)
 
 
 @models.command("list")

@@ -108,7 +108,7 @@ def test_bad_flags(shell: Shell, server: Server, args: list[str], says: str):
         (["check", "missing.yaml"], "missing.yaml"),
         (["models", "pull", "gpt-5"], "smollm2"),
         (["help", "everything"], "exit-codes"),
-        (["models"], "pull"),
+        (["models"], "command"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
