@@ -10,13 +10,16 @@ from swarmcli.core.plan import Task
 from swarmcli.core.ports import Clock, Emit, ModelClient, ModelReply, ModelRequest
 from swarmcli.core.replies import Claim, parse_reply
 from swarmcli.core.routing import with_thinking
-from swarmcli.engine.briefing import Briefing, Inputs
+from swarmcli.engine.briefing import Briefing, Inputs, is_tiny
 from swarmcli.engine.typed import ask_for_json, schema_text, with_schema
 from swarmcli.errors import FailureKind, ModelError, SwarmError
 from swarmcli.recipe.values import Json, Mode
 
 PROMPT_IN_EVENT = 20_000
 DEFAULT_CALL_TIMEOUT_S = 600.0
+
+_BILLED: frozenset[FailureKind] = frozenset({"truncated", "empty", "content_filter", "timeout"})
+"""The provider has worked and will charge for it, but nobody has said how much: unknown, not zero."""
 
 Fingerprint = Callable[[ModelRequest], str]
 """Hash of everything in a request that can change the answer."""
@@ -154,6 +157,12 @@ class AgentRunner:
             kind = error.kind
             spent.attempts += error.attempts
             spent.busy_s += error.seconds
+            if (
+                error.attempts
+                and error.kind in _BILLED
+                and not is_tiny(self._briefing.model_for(task))
+            ):
+                spent.cost_usd = None
         now = self._clock.monotonic()
         return Outcome(
             task=task,

@@ -40,6 +40,15 @@ def test_an_unknown_price_is_null_and_a_stated_one_counts(shell: Shell, server: 
     assert (unknown["cost_usd"], known["cost_usd"]) == (None, 0.006)
 
 
+def test_a_failed_call_that_is_charged_makes_the_cost_unknown(shell: Shell, server: Server):
+    """A truncated answer costs money that nobody has named: null, not 0."""
+    server.faults = lambda _seen: "length"
+    price = "{input_per_mtok: 2.0, output_per_mtok: 8.0}"
+    models = f"\nmodels:\n  small: {{model: openai/fake, price: {price}}}"
+
+    assert shell("run", shell.recipe(ONE + models), "--json").json["cost_usd"] is None
+
+
 def test_the_json_document_tells_of_failures_too(shell: Shell, server: Server):
     """A runtime failure still prints one document, with status failed."""
     server.faults = lambda _seen: "400"
