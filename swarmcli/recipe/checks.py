@@ -33,6 +33,7 @@ _PROVIDERS: Mapping[str, str] = {
 def check(document: Document, cwd: FilePath) -> Iterator[Problem]:
     """Every problem of the kinds that these modules know, in no particular order."""
     outline = Outline(document)
+    yield from _check_old_booleans(document)
     yield from _check_job(outline)
     yield from _check_params(outline)
     yield from _check_models(outline)
@@ -43,6 +44,23 @@ def check(document: Document, cwd: FilePath) -> Iterator[Problem]:
     yield from _check_votes(outline)
     yield from _check_schemas(outline)
     yield from _check_output(outline, cwd)
+
+
+_OLD_BOOLEANS = frozenset({"yes", "no", "on", "off"})
+_TEXT_KEYS = frozenset({"name", "description", "task", "prompt", "criteria"})
+
+
+def _check_old_booleans(document: Document) -> Iterator[Problem]:
+    """A bare `yes` where text is meant: older YAML reads it as true, so nobody can tell what was meant."""
+    for path in document.values:
+        word = document.spelling(path)
+        free = path and (path[-1] in _TEXT_KEYS or {"default", "choices"} & set(path[2:]))
+        if free and word.casefold() in _OLD_BOOLEANS:
+            yield document.problem(
+                f"a bare {word} is a truth value in YAML 1.1 and text in YAML 1.2",
+                path,
+                hint=f'write "{word}" for the text, or true or false',
+            )
 
 
 def _check_job(outline: Outline) -> Iterator[Problem]:

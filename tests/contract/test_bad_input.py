@@ -28,6 +28,7 @@ def assert_refused(
         ("name: r\ntask: x\n", "version"),
         ("version: 1\nname: r\ntask: x\ntask: y\n", "task"),
         ("version: 1\nname: r\ntask: x\nmode: no\n", "mode"),
+        ("version: 1\nname: r\ntask: yes\n", "truth value"),
         ("version: 1\nname: r\ntask: &a x\n", "anchor"),
         ("version: 1\nname: r\ntask: !!python/object:os.system x\n", "tag"),
         ("version: 1\nname: r\ntasks: [{id: a, prompt: x, depends_on: [b]}]\n", "b"),
