@@ -9,7 +9,8 @@ from swarmcli.errors import UsageError
 
 MAX_FILES = 10_000
 MAX_FILE_BYTES = 10_000_000
-_NEVER = {".git", ".hg", ".svn", "__pycache__", "node_modules"}
+_NEVER = {".git", ".hg", ".svn", "__pycache__", "node_modules", ".env"}
+"""Never found by a pattern: bulk that nobody means, and the file that holds keys."""
 
 
 def find_files(patterns: Sequence[str], root: Path) -> tuple[str, ...]:
@@ -55,7 +56,8 @@ def _anchored(globs: Sequence[str]) -> list[str]:
 def _plain(name: str, root: Path) -> dict[str, None]:
     path = root / name
     if path.is_dir():
-        return dict.fromkeys(_walk(path, root, []))
+        below = "" if path.samefile(root) else f"{path.relative_to(root).as_posix()}/"
+        return dict.fromkeys(found for found in _walk(root, root, []) if found.startswith(below))
     if not path.is_file():
         raise UsageError(f"there is no file {name!r} in {root}")
     return {path.relative_to(root).as_posix(): None}
