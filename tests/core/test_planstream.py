@@ -197,8 +197,12 @@ def test_a_truncated_plan_is_never_whole(document, indent, head, as_list):
 def test_no_text_breaks_the_reader(text):
     """Garbage is a plan or a `PlanError`, in pieces too, and never anything else."""
     streamed(text, 3)
+    document = None
     with contextlib.suppress(PlanError):
-        parse_plan(text, repair=json_repair.loads)
+        document = parse_plan(text, repair=json_repair.loads)
+
+    drafts = document.drafts if document is not None else ()
+    assert all(isinstance(d.id, str) and isinstance(d.prompt, str) for d in drafts)
 
 
 HALF = MAX_PLAN_CHARS // 2

@@ -274,4 +274,5 @@ def test_any_command_line_binds_or_is_refused(assignments: list[str]):
         bound = bind("topic=x", *assignments)
     except UsageError:
         return
-    str(dict(bound)).encode()
+    assert str(dict(bound)).encode()
+    assert "topic" in bound
