@@ -122,6 +122,8 @@ class AgentCompleted:
     cached: bool = False
     reused: bool = False
     """True when an earlier session of this run had finished it; nothing was called."""
+    hedged: bool = False
+    """A duplicate request was sent because the first one was slow."""
     attempts: int = 1
     tokens: Usage | None = None
     cost_usd: float | None = None
@@ -139,6 +141,10 @@ class AgentFailed:
     error: Failure
     model: str = ""
     attempts: int = 1
+    tokens: Usage | None = None
+    """What its answered calls took."""
+    cost_usd: float | None = 0.0
+    """None when nobody has said what a charged call cost."""
     seconds: float = 0.0
 
 
@@ -168,6 +174,9 @@ class CallStarted:
     model: str
     purpose: str
     attempt: int = 1
+    estimated_tokens: int | None = None
+    """Input and output together, as they were reserved under the run's caps."""
+    estimated_usd: float | None = None
     agent: str | None = None
 
 
@@ -180,6 +189,21 @@ class CallCompleted:
     tokens: Usage | None = None
     cost_usd: float | None = None
     cached: bool = False
+    agent: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallFailed:
+    """A request that left came back without an answer, or was cut off; a `call.retry` may follow."""
+
+    type: ClassVar[str] = "call.failed"
+    model: str
+    purpose: str
+    kind: str
+    """One of `errors.FailureKind`, or `cancelled`."""
+    booked_tokens: int = 0
+    """What the budget counts for it: nothing where the provider turned it away, else all that was reserved."""
+    booked_usd: float | None = 0.0
     agent: str | None = None
 
 
@@ -200,6 +224,56 @@ class CallRetry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CallHedged:
+    """A call takes longer than most of its siblings, so the same is asked once more; the first answer counts."""
+
+    type: ClassVar[str] = "call.hedged"
+    model: str
+    to: str
+    """The model that is asked as well; the same id for another connection."""
+    after_s: float
+    agent: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnCompleted:
+    """An agent's model call that is not its last was answered: a resumed run does not ask it again."""
+
+    type: ClassVar[str] = "turn.completed"
+    agent: str
+    key: str
+    """The input key of the request."""
+    output: str
+    model: str = ""
+    tokens: Usage | None = None
+    cost_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolStarted:
+    """A tool is about to be called; for one with side effects this is durable before the call leaves."""
+
+    type: ClassVar[str] = "tool.started"
+    agent: str
+    tool: str
+    """`server/tool`."""
+    call: str
+    """The idempotency key: run, agent and number of the call."""
+    read_only: bool = False
+    """Calling it again does no harm: the configuration says so, not the server."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCompleted:
+    type: ClassVar[str] = "tool.completed"
+    agent: str
+    tool: str
+    call: str
+    seconds: float = 0.0
+    error: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LimitWaiting:
     """Calls of one bucket wait for a declared or learnt limit; sent when the state changes, at most once a second."""
 
@@ -212,10 +286,15 @@ class LimitWaiting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitChanged:
+    """The state of one bucket's limit changed; at most once a second and bucket, and the first 429 at once."""
+
     type: ClassVar[str] = "limit.changed"
     bucket: str
     parallel: int
+    """Requests that may be in flight at once."""
     reason: str
+    pause_s: float = 0.0
+    """Nothing leaves for so long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,7 +386,12 @@ Event = (
     | AgentCancelled
     | CallStarted
     | CallCompleted
+    | CallFailed
     | CallRetry
+    | CallHedged
+    | TurnCompleted
+    | ToolStarted
+    | ToolCompleted
     | LimitWaiting
     | LimitChanged
     | BudgetWarning

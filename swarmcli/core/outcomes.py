@@ -25,6 +25,7 @@ class Outcome:
     model: str = ""
     cached: bool = False
     reused: bool = False
+    hedged: bool = False
     attempts: int = 0
     usage: Usage | None = None
     cost_usd: float | None = 0.0

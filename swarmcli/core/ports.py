@@ -46,6 +46,17 @@ class ModelRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Headroom:
+    """What a provider says is left of its limits, from the headers of an answer; None where it does not say."""
+
+    requests: int | None = None
+    requests_reset_s: float | None = None
+    """Until `requests` is full again; already bounded."""
+    tokens: int | None = None
+    tokens_reset_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelReply:
     """One complete answer. A truncated or empty one is a `ModelError`, never a reply."""
 
@@ -61,6 +72,9 @@ class ModelReply:
     """Requests sent for this answer, the failed ones included; 0 for a cached one."""
     seconds: float = 0.0
     """First request sent to last byte, retries included, waiting for a slot excluded."""
+    hedged: bool = False
+    """A duplicate request was sent because the first one was slow."""
+    headroom: Headroom | None = None
 
 
 class TextSink(Protocol):

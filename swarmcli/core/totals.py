@@ -53,7 +53,7 @@ def totals(
             "skipped": states.count("skipped"),
             "cancelled": states.count("cancelled"),
             "cached": sum(o.cached for o in outcomes),
-            "hedged": 0,
+            "hedged": sum(o.hedged for o in outcomes),
         },
         "votes": {"tasks": 0, "agreed": 0, "escalated": 0},
         "conflicts": [],

@@ -34,8 +34,10 @@ class _Spent:
     cost_usd: float | None = 0.0
     busy_s: float = 0.0
     cached: bool = True
+    hedged: bool = False
 
     def add(self, reply: ModelReply) -> None:
+        self.hedged = self.hedged or reply.hedged
         self.attempts += reply.attempts
         self.busy_s += reply.seconds
         self.cached = self.cached and reply.cached
@@ -194,6 +196,7 @@ def _done(
         claims=claims,
         model=model,
         cached=spent.cached,
+        hedged=spent.hedged,
         attempts=spent.attempts,
         usage=spent.usage,
         cost_usd=spent.cost_usd,
@@ -212,6 +215,7 @@ def _reused(task: Task, earlier: AgentCompleted, now_s: float) -> Outcome:
         model=earlier.model,
         cached=earlier.cached,
         reused=True,
+        hedged=earlier.hedged,
         attempts=earlier.attempts,
         usage=earlier.tokens,
         cost_usd=earlier.cost_usd,

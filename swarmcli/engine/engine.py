@@ -252,6 +252,8 @@ def _end_event(outcome: Outcome) -> Event:
             error=failure,
             model=outcome.model,
             attempts=outcome.attempts,
+            tokens=outcome.usage,
+            cost_usd=outcome.cost_usd,
             seconds=round(outcome.busy_s, 4),
         )
     if outcome.state == "cancelled":
@@ -263,6 +265,7 @@ def _end_event(outcome: Outcome) -> Event:
         model=outcome.model,
         cached=outcome.cached,
         reused=outcome.reused,
+        hedged=outcome.hedged,
         attempts=outcome.attempts,
         tokens=outcome.usage,
         cost_usd=outcome.cost_usd,

@@ -20,6 +20,8 @@ from swarmcli.core.events import (
     AgentUpdated,
     BudgetWarning,
     CallCompleted,
+    CallFailed,
+    CallHedged,
     CallRetry,
     CallStarted,
     ConflictFound,
@@ -37,6 +39,9 @@ from swarmcli.core.events import (
     RunInterrupted,
     RunStarted,
     Stamped,
+    ToolCompleted,
+    ToolStarted,
+    TurnCompleted,
     Warned,
     to_record,
 )
@@ -123,6 +128,8 @@ class PlainLines:
             case ConflictFound() | Warned():
                 self._on_notice(stamped.event)
             case PlanTask() | AgentUpdated() | CallStarted() | CallCompleted():
+                pass
+            case CallFailed() | CallHedged() | TurnCompleted() | ToolStarted() | ToolCompleted():
                 pass
 
     def tick(self, now_t: float) -> None:

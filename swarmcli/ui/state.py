@@ -16,6 +16,8 @@ from swarmcli.core.events import (
     AgentUpdated,
     BudgetWarning,
     CallCompleted,
+    CallFailed,
+    CallHedged,
     CallRetry,
     CallStarted,
     ConflictFound,
@@ -33,6 +35,9 @@ from swarmcli.core.events import (
     RunInterrupted,
     RunStarted,
     Stamped,
+    ToolCompleted,
+    ToolStarted,
+    TurnCompleted,
     Usage,
     Warned,
 )
@@ -104,6 +109,8 @@ class RunState:
                 self._on_run(event)
             case LimitWaiting() | LimitChanged() | BudgetWarning() | ConflictFound() | Warned():
                 self._on_notice(event)
+            case CallFailed() | CallHedged() | TurnCompleted() | ToolStarted() | ToolCompleted():
+                pass
 
     # What the layout reads.
 

@@ -89,8 +89,9 @@ def test_every_type_of_the_contract_is_there_and_flat():
     expected = {
         "run.started", "mode.chosen", "plan.started", "plan.task", "plan.ready", "agent.started", "agent.updated",
         "agent.completed", "agent.failed", "agent.skipped", "agent.cancelled", "call.started", "call.completed",
-        "call.retry", "limit.waiting", "limit.changed", "conflict.found", "budget.warning", "merge.started",
-        "merge.completed", "run.completed", "run.failed", "run.interrupted",
+        "call.retry", "call.hedged", "tool.started", "tool.completed", "limit.waiting", "limit.changed",
+        "conflict.found", "budget.warning", "merge.started", "merge.completed", "run.completed", "run.failed",
+        "run.interrupted",
     }  # fmt: skip
 
     assert expected <= set(EVENT_TYPES)
@@ -108,7 +109,7 @@ def test_a_record_is_what_a_script_expects():
     assert {
         "v": 1, "seq": 7, "ts": "2026-01-02T03:04:05.678Z", "run": "abcd", "t": 1.25, "type": "agent.failed",
         "agent": "scan[3]", "error": {"kind": "timeout", "message": "late"}, "model": "", "attempts": 1,
-        "seconds": 0.0,
+        "tokens": None, "cost_usd": 0.0, "seconds": 0.0,
     } == record  # fmt: skip
 
 
