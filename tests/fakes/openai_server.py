@@ -9,9 +9,9 @@ What a request gets is decided in this order: the first of `routes` whose predic
 `faults` may spoil it. A reply is a string, a JSON object that is sent as the whole body, a `Reply`, or a
 function of the request's JSON that returns one of these.
 
-Faults (see `FAULTS` for the list) come from a list in order of arrival ("ok" when it is used up), or from a
-function of the `Seen` request; `chaos` makes one that depends on the seed and the prompt only, never on the
-order in which requests arrive.
+Faults (see `faults.FAULTS` and `faults.THROTTLED`) come from a list in order of arrival ("ok" when it is used up),
+or from a function of the `Seen` request; `chaos` makes one that depends on the seed and the prompt only, never on
+the order in which requests arrive. Limits refuse before that; see `traffic`.
 """
 
 from __future__ import annotations
@@ -19,89 +19,31 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import email.utils
 import hashlib
 import json
-import random
+import math
 import signal
-import socket
-import struct
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-Body = dict[str, Any]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # it is started as a script, too
 
-HOSTILE = "\x1b[31mred\x1b]0;title\x07\x1b]52;c;ZXZpbA==\x07\x9b2J\u202eevil\u2066\x00 [/red] ::error::x ##[group]"
-"""A body that tries to drive the terminal, Rich markup and the CI runner."""
+from tests.fakes.faults import FAULTS, HOSTILE, THROTTLED, chaos, http_date, rate_limited
+from tests.fakes.traffic import Allowance, Schedule, Weather, busiest, limit_at, schedule
+from tests.fakes.wire import Body, Exchange, Reply, Seen, prompt_of, read_body, tokens_of
 
+__all__ = [
+    "FAULTS", "HOSTILE", "THROTTLED", "Reply", "Seen", "Server", "chaos", "http_date", "prompt_of", "rate_limited",
+    "serve", "serving",
+]  # fmt: skip
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """How one request is answered."""
-
-    text: str | None = ""
-    fault: str = "ok"
-    latency_s: float | None = None
-    """Time to the first byte; None: the server's."""
-    finish_reason: str | None = "stop"
-    usage: bool = True
-    tokens: tuple[int, int] | None = None
-    """(prompt, completion) tokens; None: a quarter of the characters."""
-    chunks: tuple[str, ...] | None = None
-    """The exact pieces of a streamed answer; None: `text` cut into pieces of `chunk_chars`."""
-    chunk_chars: int | None = None
-    chunk_delay_s: float | None = None
-    retry_after: str | None = None
-    """The `Retry-After` header of an error."""
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
-    status: int = 200
-    body: Body | str | bytes | None = None
-    """The whole response body; wins over `text`."""
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Seen:
-    """One request as it arrived, and what became of it."""
-
-    index: int
-    """Order of arrival, from 0."""
-    nth: int
-    """How often this same body had arrived before."""
-    path: str
-    headers: Mapping[str, str]
-    """Lower-case names."""
-    body: Body
-    at: float
-    """`time.monotonic()` when it was complete."""
-    in_flight: int
-    """Requests being answered, this one included."""
-    fault: str = "ok"
-    ended_at: float | None = None
-    disconnected: bool = False
-    """True when the client hung up before the answer was complete."""
-
-    @property
-    def model(self) -> str:
-        return str(self.body.get("model", ""))
-
-    @property
-    def prompt(self) -> str:
-        return prompt_of(self.body)
-
-    @property
-    def text(self) -> str:
-        """All messages, joined."""
-        return "\n".join(_content(m) for m in self.body.get("messages", []))
-
-    @property
-    def key(self) -> str:
-        return self.headers.get("authorization", "").removeprefix("Bearer ")
-
+_ENDS = {**FAULTS, **THROTTLED}
 
 Answer = str | Body | Reply
 Script = Answer | Callable[[Body], Answer]
@@ -110,51 +52,9 @@ Predicate = Callable[[Body], bool] | str
 Faults = Sequence["str | Reply"] | Callable[[Seen], "str | Reply"]
 
 
-def prompt_of(request: Body) -> str:
-    """The last user message."""
-    users = [m for m in request.get("messages", []) if m.get("role") == "user"]
-    return _content(users[-1]) if users else ""
-
-
-def _content(message: Mapping[str, Any]) -> str:
-    content = message.get("content") or ""
-    if isinstance(content, list):
-        return "".join(str(part.get("text", "")) for part in content)
-    return str(content)
-
-
 def echo(request: Body) -> str:
     """The default reply."""
     return f"echo: {prompt_of(request)[:200]}"
-
-
-def rate_limited(retry_after: str | None = None) -> Reply:
-    """A 429, for a list of faults."""
-    return Reply(fault="429", retry_after=retry_after)
-
-
-def http_date(seconds_from_now: float) -> str:
-    """A `Retry-After` in the form of a date."""
-    return email.utils.formatdate(time.time() + seconds_from_now, usegmt=True)
-
-
-def chaos(seed: int, weights: Mapping[str, float]) -> Callable[[Seen], str]:
-    """Faults drawn by seed, prompt and how often that request came: the same for every order of arrival.
-
-    Args:
-        seed: another seed, other faults.
-        weights: fault -> probability; what is left of 1.0 is "ok".
-    """
-
-    def pick(seen: Seen) -> str:
-        draw = random.Random(f"{seed}:{seen.nth}:{seen.text}").random()
-        for name, weight in weights.items():
-            draw -= weight
-            if draw < 0:
-                return name
-        return "ok"
-
-    return pick
 
 
 class Server:
@@ -168,8 +68,13 @@ class Server:
         chunk_chars: size of the pieces of a streamed answer.
         chunk_delay_s: pause between two pieces.
         usage: False: neither bodies nor streams hold token counts.
-        max_parallel: more requests than this at once get 429 with `Retry-After: retry_after`.
-        retry_after: see `max_parallel`.
+        weather: what makes some answers slower than `latency_s`.
+        max_parallel: more requests than this at once get 429; it may change with time.
+        rpm: more requests than this per window get 429.
+        tpm: more tokens than this per window get 429 (prompt, and `max_tokens` where the request has it).
+        window_s: the length of that window, which slides.
+        retry_after: the header of these 429s; "auto": the whole seconds after which it would fit; None: none.
+        rate_headers: send `x-ratelimit-*` with every answer.
         require_key: any other bearer token gets 401.
         ollama_models: what `GET /api/tags` lists; None: 404, this is no Ollama.
         any_path: take every POST for a chat completion (another provider's API, with a raw body as reply).
@@ -186,8 +91,13 @@ class Server:
         chunk_chars: int = 16,
         chunk_delay_s: float = 0.0,
         usage: bool = True,
-        max_parallel: int | None = None,
+        weather: Weather | None = None,
+        max_parallel: int | Schedule | None = None,
+        rpm: int | None = None,
+        tpm: int | None = None,
+        window_s: float = 60.0,
         retry_after: str | None = None,
+        rate_headers: bool = False,
         require_key: str | None = None,
         ollama_models: Sequence[str] | None = None,
         any_path: bool = False,
@@ -200,8 +110,11 @@ class Server:
         self.chunk_chars = chunk_chars
         self.chunk_delay_s = chunk_delay_s
         self.usage = usage
+        self.weather = weather or Weather()
         self.max_parallel = max_parallel
+        self.allowance = Allowance(rpm, tpm, window_s)
         self.retry_after = retry_after
+        self.with_rate_headers = rate_headers
         self.require_key = require_key
         self.ollama_models = ollama_models
         self.any_path = any_path
@@ -210,7 +123,11 @@ class Server:
         self.requests: list[Seen] = []
         self.in_flight = 0
         self.peak = 0
+        self.admitted = 0
+        """Requests being answered that no limit has refused."""
         self.connections = 0
+        self.statuses: Counter[int] = Counter()
+        """How often each status was sent for a completion."""
         self._bodies: Counter[bytes] = Counter()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -246,12 +163,20 @@ class Server:
         return [seen for seen in self.requests if text in seen.text]
 
     def stats(self) -> dict[str, int]:
+        """Counts for a benchmark: all are of requests, but `connections`."""
         return {
             "requests": len(self.requests),
             "peak": self.peak,
             "connections": self.connections,
             "disconnects": self.disconnects,
+            "limited": self.statuses[429],
+            "stragglers": sum(seen.is_straggler for seen in self.requests),
+            "busiest_minute": busiest([seen.at for seen in self.requests]),
         }
+
+    def rate_headers(self) -> Mapping[str, str]:
+        """What every answer says about the limits."""
+        return self.allowance.headers(time.monotonic()) if self.with_rate_headers else {}
 
     async def until(self, test: Callable[[], object], patience_s: float = 10.0) -> None:
         """Return when `test()` holds; raises `TimeoutError` when it does not come to that."""
@@ -313,7 +238,7 @@ class Server:
         headers = {
             k.lower(): v.strip() for k, _, v in (line.partition(":") for line in lines if line)
         }
-        raw = await _read_body(reader, headers)
+        raw = await read_body(reader, headers)
         exchange = Exchange(self, reader, writer)
         if method == "GET":
             return await self._get(exchange, path)
@@ -349,29 +274,47 @@ class Server:
         self._bodies[digest] += 1
         self.requests.append(seen)
         exchange.seen = seen
-        complete = False
+        complete = admitted = False
         try:
-            reply = self._reply_to(seen)
+            reply = self._refusal_of(seen)
+            if reply is None:
+                admitted = True
+                self.admitted += 1
+                reply = self._reply_to(seen)
             seen.fault = reply.fault
-            complete = not await exchange.pause(
-                self.latency_s if reply.latency_s is None else reply.latency_s
-            )
-            if complete:
-                complete = False
-                keep_alive = await FAULTS[reply.fault](exchange, reply)
-                complete = True
-                return keep_alive
-            return False
+            seen.latency_s = self._latency_s(seen) if reply.latency_s is None else reply.latency_s
+            if await exchange.pause(seen.latency_s):
+                return False
+            keep_alive = await _ENDS[reply.fault](exchange, reply)
+            complete = True
+            return keep_alive
         finally:
             seen.disconnected = seen.disconnected or not complete
             seen.ended_at = time.monotonic()
             self.in_flight -= 1
+            self.admitted -= admitted
 
-    def _reply_to(self, seen: Seen) -> Reply:
+    def _latency_s(self, seen: Seen) -> float:
+        request = f"{seen.model}:{seen.nth}:{seen.text}"
+        seen.is_straggler = self.weather.is_straggler(request)
+        return self.latency_s * self.weather.factor(request)
+
+    def _refusal_of(self, seen: Seen) -> Reply | None:
+        """What a request gets that is not admitted, at once; None: it is."""
         if self.require_key is not None and seen.key != self.require_key:
             return Reply(fault="401")
-        if self.max_parallel is not None and self.in_flight > self.max_parallel:
-            return Reply(fault="429", retry_after=self.retry_after)
+        most = limit_at(self.max_parallel, seen.at - self.requests[0].at)
+        if most is not None and self.admitted >= most:
+            return self._too_many(1.0)
+        tokens = tokens_of(seen.text) + int(seen.body.get("max_tokens") or 0)
+        early_s = self.allowance.admit(tokens, seen.at)
+        return self._too_many(early_s) if early_s > 0 else None
+
+    def _too_many(self, early_s: float) -> Reply:
+        wait = str(math.ceil(early_s)) if self.retry_after == "auto" else self.retry_after
+        return Reply(fault="429", retry_after=wait, latency_s=0.0)
+
+    def _reply_to(self, seen: Seen) -> Reply:
         script = next((reply for test, reply in self.routes if _holds(test, seen)), self.reply)
         answer = script(seen.body) if callable(script) else script
         if isinstance(answer, str):
@@ -391,477 +334,6 @@ class Server:
 
 def _holds(test: Predicate, seen: Seen) -> bool:
     return test in seen.text if isinstance(test, str) else test(seen.body)
-
-
-async def _read_body(reader: asyncio.StreamReader, headers: Mapping[str, str]) -> bytes:
-    if "chunked" in headers.get("transfer-encoding", ""):
-        pieces: list[bytes] = []
-        while size := int((await reader.readline()).split(b";")[0], 16):
-            pieces.append(await reader.readexactly(size))
-            await reader.readline()
-        await reader.readline()
-        return b"".join(pieces)
-    return await reader.readexactly(int(headers.get("content-length", "0")))
-
-
-REASONS = {
-    200: "OK",
-    400: "Bad Request",
-    401: "Unauthorized",
-    403: "Forbidden",
-    404: "Not Found",
-    429: "Too Many Requests",
-}
-
-
-class Exchange:
-    """One request's way out: whole answers, streams, and the ways in which they break."""
-
-    def __init__(
-        self, server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        self.server = server
-        self.reader = reader
-        self.writer = writer
-        self.seen: Seen | None = None
-
-    async def pause(self, seconds: float) -> bool:
-        """Wait; True when the client hung up meanwhile."""
-        if seconds <= 0:
-            return self.reader.at_eof()
-        try:
-            async with asyncio.timeout(seconds):
-                await self.reader.read(1)
-        except TimeoutError:
-            return False
-        except ConnectionError:
-            return True
-        return True
-
-    def head(self, status: int, headers: Mapping[str, str]) -> bytes:
-        lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'Status')}"]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
-        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-
-    async def send(self, data: bytes) -> None:
-        self.writer.write(data)
-        if len(data) > 65536:
-            await self.writer.drain()
-
-    async def whole(
-        self, status: int, body: bytes, kind: str, headers: Mapping[str, str] | None = None
-    ) -> bool:
-        fields = {"content-type": kind, "content-length": str(len(body)), **(headers or {})}
-        await self.send(self.head(status, fields) + body)
-        return True
-
-    async def json(
-        self, status: int, body: object, headers: Mapping[str, str] | None = None
-    ) -> bool:
-        return await self.whole(status, json.dumps(body).encode(), "application/json", headers)
-
-    async def error(self, reply: Reply, status: int, message: str, **fields: str | None) -> bool:
-        headers = dict(reply.headers)
-        if reply.retry_after is not None:
-            headers["retry-after"] = reply.retry_after
-        return await self.json(status, {"error": {"message": message, **fields}}, headers)
-
-    def reset(self) -> bool:
-        """Close with RST instead of FIN."""
-        sock: socket.socket = self.writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.writer.transport.abort()
-        return False
-
-    async def hang(self) -> bool:
-        """Say nothing until the client gives up."""
-        with contextlib.suppress(ConnectionError):
-            await self.reader.read(1)
-        assert self.seen is not None
-        self.seen.disconnected = True
-        return False
-
-    @property
-    def streaming(self) -> bool:
-        assert self.seen is not None
-        return bool(self.seen.body.get("stream"))
-
-    def usage(self, reply: Reply) -> dict[str, int] | None:
-        if not (reply.usage and self.server.usage):
-            return None
-        assert self.seen is not None
-        prompt, completion = reply.tokens or (
-            max(1, len(self.seen.text) // 4),
-            max(1, len(reply.text or "") // 4),
-        )
-        return {
-            "prompt_tokens": prompt,
-            "completion_tokens": completion,
-            "total_tokens": prompt + completion,
-        }
-
-    def completion(self, reply: Reply) -> Body:
-        """A whole chat completion as JSON."""
-        assert self.seen is not None
-        body: Body = {
-            "id": f"chatcmpl-{self.seen.index}",
-            "object": "chat.completion",
-            "created": int(time.time()),
-            "model": self.seen.model,
-            "choices": [
-                {
-                    "index": 0,
-                    "message": {"role": "assistant", "content": reply.text},
-                    "finish_reason": reply.finish_reason,
-                }
-            ],
-        }
-        usage = self.usage(reply)
-        if usage is not None:
-            body["usage"] = usage
-        return body
-
-    async def start_stream(self, reply: Reply) -> None:
-        fields = {
-            "content-type": "text/event-stream",
-            "transfer-encoding": "chunked",
-            **reply.headers,
-        }
-        await self.send(self.head(200, fields))
-
-    async def event(self, data: str) -> None:
-        payload = f"data: {data}\n\n".encode()
-        await self.send(f"{len(payload):x}\r\n".encode() + payload + b"\r\n")
-
-    async def delta(
-        self, content: str | None, finish_reason: str | None = None, **more: Any
-    ) -> None:
-        assert self.seen is not None
-        delta: Body = {} if content is None else {"content": content}
-        choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
-        body = {
-            "id": f"chatcmpl-{self.seen.index}",
-            "object": "chat.completion.chunk",
-            "created": 1,
-            "model": self.seen.model,
-            "choices": [choice],
-            **more,
-        }
-        await self.event(json.dumps(body))
-
-    async def pieces(self, reply: Reply, share: float = 1.0) -> None:
-        """The first `share` of the answer's text, piece by piece."""
-        text = reply.text or ""
-        size = reply.chunk_chars or self.server.chunk_chars
-        pieces = list(reply.chunks or [text[i : i + size] for i in range(0, len(text), size)])
-        delay = self.server.chunk_delay_s if reply.chunk_delay_s is None else reply.chunk_delay_s
-        for i, piece in enumerate(pieces[: max(1, int(len(pieces) * share))]):
-            if (i and delay and await self.pause(delay)) or self.writer.transport.is_closing():
-                raise ConnectionResetError("the client hung up while the answer was streaming")
-            await self.delta(piece)
-            if i % 64 == 63:
-                await self.writer.drain()
-
-    async def end_stream(self, reply: Reply, *, done: bool = True) -> bool:
-        assert self.seen is not None
-        usage = self.usage(reply)
-        if usage is not None and self.seen.body.get("stream_options", {}).get("include_usage"):
-            await self.event(
-                json.dumps(
-                    {
-                        "id": "u",
-                        "object": "chat.completion.chunk",
-                        "created": 1,
-                        "model": self.seen.model,
-                        "choices": [],
-                        "usage": usage,
-                    }
-                )
-            )
-        if done:
-            await self.event("[DONE]")
-        await self.send(b"0\r\n\r\n")
-        return True
-
-
-# --- what can happen to a request: each returns True when the connection stays usable
-
-Fault = Callable[[Exchange, Reply], Awaitable[bool]]
-
-
-async def _ok(exchange: Exchange, reply: Reply) -> bool:
-    if reply.body is not None:
-        body = reply.body
-        raw = (
-            body
-            if isinstance(body, bytes)
-            else body.encode()
-            if isinstance(body, str)
-            else json.dumps(body).encode()
-        )
-        kind = reply.headers.get("content-type", "application/json")
-        return await exchange.whole(reply.status, raw, kind, reply.headers)
-    if not exchange.streaming:
-        return await exchange.json(reply.status, exchange.completion(reply), reply.headers)
-    await exchange.start_stream(reply)
-    await exchange.pieces(reply)
-    await exchange.delta(None, reply.finish_reason)
-    return await exchange.end_stream(reply)
-
-
-def _variant(**changes: Any) -> Fault:
-    async def answer(exchange: Exchange, reply: Reply) -> bool:
-        return await _ok(exchange, replace(reply, **changes))
-
-    return answer
-
-
-def _error(status: int, message: str, **fields: str | None) -> Fault:
-    async def answer(exchange: Exchange, reply: Reply) -> bool:
-        return await exchange.error(reply, status, message, **fields)
-
-    return answer
-
-
-async def _unauthorized(exchange: Exchange, reply: Reply) -> bool:
-    """OpenAI's own words; it echoes the key (OpenAI masks it, others do not)."""
-    assert exchange.seen is not None
-    return await exchange.error(
-        reply,
-        401,
-        f"Incorrect API key provided: {exchange.seen.key}. You can find your API key in your account.",
-        type="invalid_request_error",
-        code="invalid_api_key",
-    )
-
-
-async def _unknown_model(exchange: Exchange, reply: Reply) -> bool:
-    assert exchange.seen is not None
-    return await exchange.error(
-        reply,
-        404,
-        f"The model `{exchange.seen.model}` does not exist or you do not have access to it.",
-        type="invalid_request_error",
-        code="model_not_found",
-    )
-
-
-async def _slow(exchange: Exchange, reply: Reply) -> bool:
-    if await exchange.pause(1.0):
-        raise ConnectionResetError("hung up")
-    return await _ok(exchange, reply)
-
-
-async def _hang(exchange: Exchange, reply: Reply) -> bool:
-    return await exchange.hang()
-
-
-async def _drip(exchange: Exchange, reply: Reply) -> bool:
-    """One byte at a time, never silent for long: only a total deadline ends this."""
-    body = json.dumps(exchange.completion(reply)).encode()
-    fields = {"content-type": "application/json", "content-length": str(len(body))}
-    await exchange.send(exchange.head(200, fields))
-    for i in range(len(body)):
-        await exchange.send(body[i : i + 1])
-        if await exchange.pause(0.1):
-            raise ConnectionResetError("hung up")
-    return True
-
-
-async def _reset(exchange: Exchange, reply: Reply) -> bool:
-    return exchange.reset()
-
-
-async def _half(exchange: Exchange, reply: Reply) -> bool:
-    body = json.dumps(exchange.completion(reply)).encode()
-    fields = {"content-type": "application/json", "content-length": str(len(body))}
-    await exchange.send(exchange.head(200, fields) + body[: len(body) // 2])
-    return False
-
-
-def _page(status: int, body: bytes, kind: str) -> Fault:
-    async def answer(exchange: Exchange, reply: Reply) -> bool:
-        return await exchange.whole(status, body, kind)
-
-    return answer
-
-
-def _raw_body(change: Callable[[Body], None]) -> Fault:
-    """A completion with one thing wrong in it."""
-
-    async def answer(exchange: Exchange, reply: Reply) -> bool:
-        body = exchange.completion(reply)
-        change(body)
-        if not exchange.streaming:
-            return await exchange.json(200, body)
-        await exchange.start_stream(reply)
-        choices = body["choices"]
-        if choices:
-            await exchange.delta(choices[0]["message"].get("content"))
-            await exchange.delta(None, choices[0]["finish_reason"])
-        return await exchange.end_stream(reply)
-
-    return answer
-
-
-def _null_content(body: Body) -> None:
-    body["choices"][0]["message"]["content"] = None
-
-
-def _refusal(body: Body) -> None:
-    body["choices"][0]["message"] = {
-        "role": "assistant",
-        "content": None,
-        "refusal": "I can't help with that.",
-    }
-
-
-async def _stream_reset(exchange: Exchange, reply: Reply) -> bool:
-    if not exchange.streaming:
-        return exchange.reset()
-    await exchange.start_stream(reply)
-    await exchange.pieces(reply, 0.5)
-    await exchange.writer.drain()
-    await exchange.pause(
-        0.05
-    )  # let the pieces leave: a reset discards what is still in the buffers
-    return exchange.reset()
-
-
-async def _stream_eof(exchange: Exchange, reply: Reply) -> bool:
-    """Half of the pieces, then a clean end without finish_reason, usage or [DONE]."""
-    if not exchange.streaming:
-        return await _half(exchange, reply)
-    await exchange.start_stream(reply)
-    await exchange.pieces(reply, 0.5)
-    await exchange.send(b"0\r\n\r\n")
-    return True
-
-
-async def _stream_done_only(exchange: Exchange, reply: Reply) -> bool:
-    """All pieces and [DONE], but neither finish_reason nor usage."""
-    await exchange.start_stream(reply)
-    await exchange.pieces(reply)
-    await exchange.event("[DONE]")
-    await exchange.send(b"0\r\n\r\n")
-    return True
-
-
-async def _stream_no_usage(exchange: Exchange, reply: Reply) -> bool:
-    """A provider that does not know `include_usage`: complete, with finish_reason and [DONE]."""
-    return await _ok(exchange, replace(reply, usage=False))
-
-
-async def _stream_no_finish(exchange: Exchange, reply: Reply) -> bool:
-    """Usage and [DONE] come, but no piece ever held a finish_reason."""
-    await exchange.start_stream(reply)
-    await exchange.pieces(reply)
-    return await exchange.end_stream(reply)
-
-
-async def _stream_error(exchange: Exchange, reply: Reply) -> bool:
-    """An error event in the middle, as routers send it when their upstream breaks."""
-    if not exchange.streaming:
-        return await exchange.error(reply, 502, "Upstream broke")
-    await exchange.start_stream(reply)
-    await exchange.pieces(reply, 0.5)
-    await exchange.event(json.dumps({"error": {"message": "Upstream broke", "code": 502}}))
-    await exchange.send(b"0\r\n\r\n")
-    return True
-
-
-async def _stream_silent(exchange: Exchange, reply: Reply) -> bool:
-    """Half of the pieces, then silence on an open connection."""
-    if exchange.streaming:
-        await exchange.start_stream(reply)
-        await exchange.pieces(reply, 0.5)
-    return await exchange.hang()
-
-
-async def _huge(exchange: Exchange, reply: Reply) -> bool:
-    return await _ok(
-        exchange, replace(reply, text="x" * exchange.server.huge_chars, chunk_chars=65536)
-    )
-
-
-FAULTS: Mapping[str, Fault] = {
-    "ok": _ok,
-    "slow": _slow,
-    "429": _error(
-        429, "Rate limit reached for requests", type="requests", code="rate_limit_exceeded"
-    ),
-    "429 quota": _error(
-        429,
-        "You exceeded your current quota, please check your plan and billing details.",
-        type="insufficient_quota",
-        code="insufficient_quota",
-    ),
-    "500": _error(
-        500,
-        "The server had an error while processing your request.",
-        type="server_error",
-        code=None,
-    ),
-    "502": _page(502, b"<html><body><h1>502 Bad Gateway</h1>nginx</body></html>", "text/html"),
-    "503": _error(
-        503,
-        "The engine is currently overloaded, please try again later.",
-        type="server_error",
-        code=None,
-    ),
-    "400": _error(
-        400,
-        "Invalid value for 'messages[0].content'.",
-        type="invalid_request_error",
-        code="invalid_value",
-    ),
-    "401": _unauthorized,
-    "402": _error(
-        402, "Insufficient credits. Add more at your account page.", type="invalid_request_error"
-    ),
-    "403": _error(
-        403, "You are not allowed to use this model.", type="permission_error", code="forbidden"
-    ),
-    "404": _unknown_model,
-    "context": _error(
-        400,
-        "This model's maximum context length is 8192 tokens. However, your messages resulted in 9000 tokens.",
-        type="invalid_request_error",
-        code="context_length_exceeded",
-    ),
-    "filter 400": _error(
-        400,
-        "Your request was rejected as a result of our safety system.",
-        type="invalid_request_error",
-        code="content_policy_violation",
-    ),
-    "hang": _hang,
-    "drip": _drip,
-    "reset": _reset,
-    "half": _half,
-    "bad json": _page(
-        200, b'{"id": "chatcmpl-1", "choices": [{"index": 0, "mess', "application/json"
-    ),
-    "html": _page(200, b"<html><body>Sign in to the guest network</body></html>", "text/html"),
-    "array": _page(200, b"[1, 2, 3]", "application/json"),
-    "no choices": _raw_body(lambda body: body.update(choices=[])),
-    "null content": _raw_body(_null_content),
-    "refusal": _raw_body(_refusal),
-    "empty": _variant(text=""),
-    "blank": _variant(text=" \n\t "),
-    "length": _variant(finish_reason="length"),
-    "content filter": _variant(finish_reason="content_filter"),
-    "no usage": _stream_no_usage,
-    "hostile": _variant(text=HOSTILE),
-    "huge": _huge,
-    "stream reset": _stream_reset,
-    "stream eof": _stream_eof,
-    "stream done only": _stream_done_only,
-    "stream no finish": _stream_no_finish,
-    "stream error": _stream_error,
-    "stream silent": _stream_silent,
-}
-"""Every way in which a request can end; "ok" is one of them."""
 
 
 @contextlib.asynccontextmanager
@@ -902,15 +374,37 @@ def serve(**settings: Any) -> Iterator[Server]:
         thread.join(10)
 
 
-async def _main(args: argparse.Namespace) -> None:
-    fake = Server(
+def _server_of(args: argparse.Namespace) -> Server:
+    if args.chaos:
+        shares = {name: float(share) for name, _, share in (c.partition("=") for c in args.chaos)}
+        faults = chaos(args.seed, shares)
+    else:
+        faults = args.fault
+    return Server(
         latency_s=args.latency,
+        weather=Weather(
+            seed=args.seed,
+            jitter=args.jitter,
+            straggler_share=args.straggler_share,
+            straggler_factor=args.straggler_factor,
+        ),
         chunk_chars=args.chunk_chars,
         chunk_delay_s=args.chunk_delay,
+        usage=not args.no_usage,
         max_parallel=args.max_parallel,
-        faults=lambda seen: args.fault[seen.index] if seen.index < len(args.fault) else "ok",
+        rpm=args.rpm,
+        tpm=args.tpm,
+        window_s=args.window,
+        retry_after=args.retry_after,
+        rate_headers=args.rate_headers,
+        huge_chars=args.huge_chars,
+        faults=faults,
         **({} if args.text is None else {"reply": args.text}),
     )
+
+
+async def _main(args: argparse.Namespace) -> None:
+    fake = _server_of(args)
     server = await fake.listen(args.port)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -922,19 +416,35 @@ async def _main(args: argparse.Namespace) -> None:
     print(json.dumps(fake.stats()), flush=True)  # noqa: T201
 
 
+def _arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    add = parser.add_argument
+    add("--port", type=int, default=0)
+    add("--text", help="answer with this text (default: echo the prompt)")
+    add("--chunk-chars", type=int, default=16)
+    add("--chunk-delay", type=float, default=0.0, help="seconds between two pieces of a stream")
+    add("--no-usage", action="store_true", help="never count tokens")
+    add("--seed", type=int, default=0, help="of jitter, stragglers and chaos")
+    add("--latency", type=float, default=0.0, help="seconds before every answer")
+    add("--jitter", type=float, default=0.0, help="0.2: 80 to 120 %% of the latency")
+    add("--straggler-share", type=float, default=0.0, help="0.02: 2 %% of the requests are slow")
+    add("--straggler-factor", type=float, default=10.0, help="how much slower")
+    add("--max-parallel", type=schedule, help="40, or 0:100,30:20,60:none by elapsed seconds")
+    add("--rpm", type=int, help="requests in any --window seconds")
+    add("--tpm", type=int, help="tokens in any --window seconds")
+    add("--window", type=float, default=60.0, help="seconds")
+    add("--retry-after", help="with each 429 of a limit: a text, or auto")
+    add("--rate-headers", action="store_true", help="x-ratelimit-* with every answer")
+    add("--huge-chars", type=int, default=20_000_000, help="size of the faults named huge")
+    names = sorted({*FAULTS, *THROTTLED})
+    add("--fault", action="append", default=[], choices=names, help="for the n-th request")
+    add("--chaos", action="append", default=[], metavar="NAME=SHARE", help="e.g. 500=0.2")
+    return parser
+
+
 def main() -> None:
     """Serve until SIGTERM; the first line printed is the URL, the last the counts as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--latency", type=float, default=0.0, help="seconds before every answer")
-    parser.add_argument("--text", help="answer with this text (default: echo the prompt)")
-    parser.add_argument("--chunk-chars", type=int, default=16)
-    parser.add_argument("--chunk-delay", type=float, default=0.0)
-    parser.add_argument("--max-parallel", type=int, default=None)
-    parser.add_argument(
-        "--fault", action="append", default=[], choices=sorted(FAULTS), help="for the n-th request"
-    )
-    asyncio.run(_main(parser.parse_args()))
+    asyncio.run(_main(_arguments().parse_args()))
 
 
 if __name__ == "__main__":
