@@ -7,6 +7,7 @@ SwarmError                  1   something failed; the message says what, where a
 ├── PlanError               1   the planner's answer is no usable plan
 ├── ModelError              *   a model call failed; `kind` decides (75 retryable, 77 no access, else 1)
 ├── NoModelError           77   no model can be used: no key, no local model
+├── UncertainError          1   an agent's tool may have run, and nobody knows how it ended
 └── StorageError            1   a run folder, journal, cache or output file cannot be used
 """
 
@@ -46,6 +47,7 @@ FailureKind = Literal[
     "template",  # a prompt could not be rendered
     "budget",  # the call would pass a cap
     "cache_miss",  # `--cache only` and no entry
+    "uncertain",  # a tool with side effects may have run in an earlier session, and nobody knows how it ended
     "uncalled",  # the run ended before this agent could call
     "internal",  # a bug of ours
 ]
@@ -113,6 +115,17 @@ class PlanError(SwarmError):
     """The planner's answer is not a usable plan, also after one repair turn."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charge:
+    """What a provider says that a call took which gave no usable answer."""
+
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int = 0
+    cost_usd: float | None = None
+    """None when the price is unknown."""
+
+
 class ModelError(SwarmError):
     """A model call failed.
 
@@ -140,6 +153,8 @@ class ModelError(SwarmError):
         """Requests that were sent before it was given up; set by the retries."""
         self.seconds = 0.0
         """Busy time of those requests."""
+        self.charge: Charge | None = None
+        """What the last of them took; None when the provider has not said. A `copy` is never charged again."""
         self.exit_code = exit_code_of({kind})
 
     def copy(self) -> "ModelError":
@@ -157,6 +172,10 @@ class NoModelError(SwarmError):
     """No model can be used; the message lists what would help."""
 
     exit_code = EXIT_NO_ACCESS
+
+
+class UncertainError(SwarmError):
+    """An agent of an interrupted session may have had side effects; it is not run again unasked."""
 
 
 class StorageError(SwarmError, OSError):

@@ -11,6 +11,7 @@ import shlex
 import stat
 from pathlib import Path
 
+from swarmcli.adapters.failpoints import hit
 from swarmcli.errors import StorageError
 
 _NAMED_DESCRIPTOR = re.compile(r"/dev/(?:(stdin|stdout|stderr)|fd/(\d+))|/proc/self/fd/(\d+)")
@@ -69,6 +70,7 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o666) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         replace_file(target, data, mode=mode, like=existing)
         sync_folder(target.parent)
+        hit("file.durable")
     except BrokenPipeError:
         raise
     except OSError as exc:
@@ -102,14 +104,18 @@ def replace_file(
     fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         try:
+            hit("file.created")
             write_all(fd, data)
+            hit("file.written")
             if like is not None:
                 _take_after(fd, like)
             if sync:
                 os.fsync(fd)
+            hit("file.synced")
         finally:
             os.close(fd)
         temp.replace(target)
+        hit("file.renamed")
     except BaseException:
         with contextlib.suppress(OSError):
             temp.unlink()

@@ -10,19 +10,19 @@ Rules:
 
 import asyncio
 import contextlib
+import fcntl
 import functools
 import os
 import queue
-import re
 import stat
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from swarmcli.adapters.cache_entry import decode
+from swarmcli.adapters.cache_files import LOCK, is_ours
+from swarmcli.adapters.file_system import NETWORK_FILE_SYSTEMS, file_system_of
 from swarmcli.adapters.folders import private_folder
 from swarmcli.core.events import Warned
 from swarmcli.core.ports import Emit
@@ -37,14 +37,9 @@ ANSWERS = "answers"
 """The folder of the answer cache, below the user's cache folder."""
 
 _T = TypeVar("_T")
-_OPEN_TIMEOUT_S = 5.0
+_OPEN_TIMEOUT_S = 10.0
 _CLOSE_TIMEOUT_S = 5.0
 _BUSY_TIMEOUT_S = 5
-_FILE_NAME = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{28}\.val")
-_NETWORK_FILE_SYSTEMS = frozenset(
-    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "lustre", "gpfs", "beegfs"}
-    | {"fuse.sshfs", "fuse.rclone", "fuse.s3fs", "fuse.gcsfuse"}
-)
 _SETTINGS: dict[str, object] = {
     # All of them, for a database keeps the settings that it was last opened with.
     "statistics": 0,
@@ -62,35 +57,25 @@ _SETTINGS: dict[str, object] = {
 }
 
 
-class _Database(Protocol):
-    """What we use of `diskcache.Cache`."""
+class Database(Protocol):
+    """What is used of `diskcache.Cache`."""
 
     def get(self, key: str) -> object: ...
     def set(self, key: str, value: bytes, expire: float | None) -> object: ...
-    def delete(self, key: str) -> bool: ...
-    def expire(self) -> int: ...
-    def clear(self, retry: bool) -> int: ...
+    def delete(self, key: str, *, retry: bool) -> bool: ...
+    def expire(self, *, retry: bool) -> int: ...
+    def clear(self, *, retry: bool) -> int: ...
     def volume(self) -> int: ...
     def close(self) -> None: ...
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[object]: ...
 
 
-class CacheInfo(NamedTuple):
-    """What `swarm cache info` tells."""
-
-    folder: Path
-    entries: int
-    bytes: int
-    problem: str | None
-    """Why it cannot be used; None when it can."""
-
-
 class CacheUnusable(Exception):
     """The folder or the database cannot be used. Never leaves this module."""
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """A stored key or value that we did not write."""
 
 
@@ -105,7 +90,7 @@ class DiskStore:
     def __init__(self, folder: Path, *, emit: Emit) -> None:
         self._folder = folder
         self._emit = emit
-        self._cache: _Database | None = None
+        self._cache: Database | None = None
         self._opening: Future[None] | None = None
         self._problem: str | None = None
         self._told = False
@@ -123,7 +108,7 @@ class DiskStore:
             return None
         try:
             return cast("bytes | None", self._cache.get(key))
-        except _Refused:
+        except Refused:
             return None
         except Exception as exc:  # noqa: BLE001 - any fault of the cache is a miss
             self._disable(exc)
@@ -146,53 +131,6 @@ class DiskStore:
             self._writer = None
         self._close_connection()
         self._tell()
-
-    def info(self) -> CacheInfo:
-        """Number and size of the entries; makes nothing that is not there."""
-        if not self._folder.is_dir():
-            return CacheInfo(self._folder, 0, 0, None)
-        try:
-            with contextlib.closing(_open(self._folder)) as cache:
-                return CacheInfo(self._folder, len(cache), cache.volume(), None)
-        except Exception as exc:  # noqa: BLE001 - told, not raised
-            return CacheInfo(self._folder, 0, _size_of(self._folder), _reason(exc))
-
-    def clear(self) -> int:
-        """Remove all entries, and a broken database as a whole; how many entries there were.
-
-        Raises:
-            OSError: the files cannot be removed.
-        """
-        if not self._folder.is_dir():
-            return 0
-        try:
-            with contextlib.closing(_open(self._folder)) as cache:
-                return cache.clear(retry=True)
-        except Exception:  # noqa: BLE001 - then without the database's help
-            _remove_files(self._folder)
-            return 0
-
-    def prune(self, older_than_s: float, *, now: Callable[[], float] = time.time) -> int:
-        """Remove entries that are older, expired or unreadable; how many. 0 when unusable."""
-        if not self._folder.is_dir():
-            return 0
-        oldest = now() - older_than_s
-        try:
-            with contextlib.closing(_open(self._folder)) as cache:
-                removed = cache.expire()
-                for key in list(cache):
-                    if not isinstance(key, str):
-                        continue  # planted: diskcache cannot name it; `clear` removes it
-                    with contextlib.suppress(_Refused):
-                        entry = decode(cache.get(key))
-                        if entry is not None and entry.created >= oldest:
-                            continue
-                    removed += bool(cache.delete(key))
-                return removed
-        except Exception as exc:  # noqa: BLE001 - told, not raised
-            self._disable(exc)
-            self._tell()
-            return 0
 
     async def _opened(self) -> None:
         """Return when the database is open, or known to be unusable."""
@@ -221,7 +159,7 @@ class DiskStore:
 
     def _open(self, opening: "Future[None]") -> None:
         try:
-            self._cache = _open(self._folder)
+            self._cache = open_database(self._folder)
         except Exception as exc:  # noqa: BLE001 - any fault of the cache is a miss
             self._disable(exc)
         finally:
@@ -230,9 +168,10 @@ class DiskStore:
     def _write(self, key: str, value: bytes, ttl_s: float | None) -> None:
         try:
             if self._cache is None and self._problem is None:
-                self._cache = _open(self._folder)
+                self._cache = open_database(self._folder)
             if self._cache is not None and self._problem is None:
-                self._cache.set(key, value, expire=ttl_s)
+                with _one_at_a_time(self._folder):
+                    self._cache.set(key, value, expire=ttl_s)
         except Exception as exc:  # noqa: BLE001 - an answer that is not kept is asked again, no more
             self._disable(exc)
         finally:
@@ -247,7 +186,7 @@ class DiskStore:
 
     def _disable(self, exc: Exception) -> None:
         if self._problem is None:
-            self._problem = _reason(exc)
+            self._problem = reason_of(exc)
 
     def _tell(self) -> None:
         if self._problem is not None and not self._told:
@@ -255,7 +194,7 @@ class DiskStore:
             self._emit(Warned(message=f"no answer cache in this run: {self._problem}"))
 
 
-def _open(folder: Path) -> _Database:
+def open_database(folder: Path) -> Database:
     """The database in `folder`.
 
     Raises:
@@ -267,12 +206,28 @@ def _open(folder: Path) -> _Database:
     if stat.S_IMODE(folder.stat().st_mode) & 0o077:
         folder.chmod(0o700)
     kind = file_system_of(folder)
-    if kind in _NETWORK_FILE_SYSTEMS:
+    if kind in NETWORK_FILE_SYSTEMS:
         raise CacheUnusable(f"{folder} is on a network file system ({kind})")
     if os.path.expandvars(folder) != str(folder):
         raise CacheUnusable(f"{folder} would be taken for another folder")
-    cache = diskcache.Cache(str(folder), timeout=_BUSY_TIMEOUT_S, disk=_safe_disk(), **_SETTINGS)
-    return cast("_Database", cache)
+    with _one_at_a_time(folder):
+        cache = diskcache.Cache(
+            str(folder), timeout=_BUSY_TIMEOUT_S, disk=_safe_disk(), **_SETTINGS
+        )
+    return cast("Database", cache)
+
+
+@contextlib.contextmanager
+def _one_at_a_time(folder: Path) -> Generator[None]:
+    """Of all processes, one opens the database or writes to it.
+
+    Hundreds of them may start together. The kernel lets them in one by one; SQLite and diskcache would have each of
+    them try again every millisecond, until nobody gets through.
+    """
+    with (folder / LOCK).open("ab") as file:
+        with contextlib.suppress(OSError):  # a disk without locks: slower, not wrong
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @functools.cache
@@ -297,12 +252,12 @@ def _safe_disk() -> "type[diskcache.Disk]":
         def fetch(self, mode: object, filename: object, value: object, read: object) -> bytes:
             if mode == untyped.MODE_RAW:
                 return _must_be(bytes, value)
-            if mode == untyped.MODE_BINARY and _is_ours(filename):
+            if mode == untyped.MODE_BINARY and is_ours(filename):
                 return Path(self._directory, str(filename)).read_bytes()
-            raise _Refused(f"mode {mode}, file {filename!r}")
+            raise Refused(f"mode {mode}, file {filename!r}")
 
         def remove(self, file_path: object) -> None:
-            if _is_ours(file_path):
+            if is_ours(file_path):
                 disk.remove(self, file_path)
 
     return SafeDisk
@@ -310,62 +265,15 @@ def _safe_disk() -> "type[diskcache.Disk]":
 
 def _must_be(kind: type[_T], value: object) -> _T:
     if not isinstance(value, kind):
-        raise _Refused(f"{type(value).__name__}, not {kind.__name__}")
+        raise Refused(f"{type(value).__name__}, not {kind.__name__}")
     return value
 
 
-def _is_ours(file_name: object) -> bool:
-    return isinstance(file_name, str) and _FILE_NAME.fullmatch(file_name) is not None
-
-
-def file_system_of(path: Path, mounts: str | None = None) -> str | None:
-    """The type of the file system that holds `path`, as Linux names it; None when unknown.
-
-    Args:
-        path: exists.
-        mounts: the content of `/proc/self/mountinfo`.
-    """
-    if mounts is None:
-        try:
-            mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return None
-    here = path.resolve()
-    best: tuple[int, str | None] = (-1, None)
-    for line in mounts.splitlines():
-        mount, _, source = line.partition(" - ")
-        where, kind = mount.split(" ")[4:5], source.split(" ")[0]
-        if not where or not kind:
-            continue
-        place = Path(re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), where[0]))
-        if here.is_relative_to(place) and len(place.parts) >= best[0]:  # the last mount lies on top
-            best = (len(place.parts), kind)
-    return best[1]
-
-
-def _reason(exc: Exception) -> str:
+def reason_of(exc: Exception) -> str:
+    """Why the cache cannot be used, in one line."""
     if isinstance(exc, CacheUnusable | StorageError):
         return str(exc)
     return " ".join(f"{type(exc).__name__}: {exc}".split())
-
-
-def _our_files(folder: Path) -> Iterator[Path]:
-    for pattern in ("cache.db", "cache.db-wal", "cache.db-shm", "cache.db-journal"):
-        yield from folder.glob(pattern)
-    for file in folder.glob("[0-9a-f][0-9a-f]/[0-9a-f][0-9a-f]/*.val"):
-        if _is_ours(file.relative_to(folder).as_posix()):
-            yield file
-
-
-def _size_of(folder: Path) -> int:
-    with contextlib.suppress(OSError):
-        return sum(file.stat().st_size for file in _our_files(folder))
-    return 0
-
-
-def _remove_files(folder: Path) -> None:
-    for file in list(_our_files(folder)):
-        file.unlink(missing_ok=True)
 
 
 if TYPE_CHECKING:

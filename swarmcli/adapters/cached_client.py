@@ -1,7 +1,7 @@
 """The client that asks for nothing twice: answers come from the store, and identical questions in flight are one.
 
-Rules: only complete answers are kept; an answer from here costs nothing and is no attempt; a twin that is
-cancelled or fails never takes the others with it.
+Rules: only complete answers of the model that was asked are kept; an answer from here costs nothing and is no
+attempt; a twin that is cancelled or fails never takes the others with it.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from swarmcli.adapters.cache_entry import decode, encode
 from swarmcli.adapters.cache_key import cache_key
+from swarmcli.adapters.hedge import Substitute
 from swarmcli.core.events import CallCompleted
 from swarmcli.core.ports import Emit, ModelClient, ModelReply, ModelRequest, TextSink
 from swarmcli.errors import ModelError
@@ -125,7 +126,7 @@ class CachedClient:
             else:
                 group.hand_over()
             raise
-        if known is None:
+        if known is None and not isinstance(reply, Substitute):
             self._store.put(key, encode(reply, self._now()), self._ttl_s)
             self._refreshed.add(key)
         group.share(reply)

@@ -9,13 +9,16 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
+from swarmcli.adapters.rate_headers import headroom_of
 from swarmcli.core.events import Usage
-from swarmcli.core.ports import ModelRequest, TextSink
+from swarmcli.core.ports import Headroom, ModelRequest, TextSink
 from swarmcli.errors import FailureKind
 from swarmcli.recipe.values import Json
 
 MAX_REPLY_CHARS = 10_000_000
 _LONGEST_S = 86_400.0
+MAX_USAGE_TOKENS = 100_000_000
+"""Ten times the largest window of any model: a count beyond it is a fault of the endpoint."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +32,7 @@ class Answer:
     """LiteLLM's usage object, for its price table."""
     cost_usd: float | None = None
     """What LiteLLM computed; it says 0 for models without a price."""
+    headroom: Headroom | None = None
 
 
 class Unusable(Exception):
@@ -38,6 +42,8 @@ class Unusable(Exception):
         super().__init__(detail)
         self.kind: FailureKind = kind
         self.detail = detail
+        self.answer: Answer | None = None
+        """What came, for its price; None when it never ended."""
 
 
 class SinkFailed(Exception):
@@ -123,16 +129,16 @@ def whole_answer(response: object) -> Answer:
     choices = getattr(response, "choices", None)
     if not choices:
         raise Unusable("protocol", "the reply has no choices")
-    text = choices[0].message.content or ""
-    _check(choices[0].finish_reason, text)
     raw_usage = getattr(response, "usage", None)
     hidden: Mapping[str, Any] = getattr(response, "_hidden_params", None) or {}
-    return Answer(
-        text=text,
+    answer = Answer(
+        text=choices[0].message.content or "",
         usage=_usage(raw_usage),
         raw_usage=raw_usage,
         cost_usd=hidden.get("response_cost"),
+        headroom=_headroom(response),
     )
+    return _checked(answer, choices[0].finish_reason)
 
 
 async def streamed_answer(stream: RawStream, sink: TextSink, *, proves_end: bool = True) -> Answer:
@@ -168,10 +174,14 @@ async def streamed_answer(stream: RawStream, sink: TextSink, *, proves_end: bool
         if proves_end:
             raise Unusable("network", "the stream broke off")
         finish = stream.intermittent_finish_reason
-    text = "".join(pieces)
-    _check(finish, text)
     raw_usage = next((u for c in reversed(stream.chunks) if (u := getattr(c, "usage", None))), None)
-    return Answer(text=text, usage=_usage(raw_usage), raw_usage=raw_usage)
+    answer = Answer(
+        text="".join(pieces),
+        usage=_usage(raw_usage),
+        raw_usage=raw_usage,
+        headroom=_headroom(stream),
+    )
+    return _checked(answer, finish)
 
 
 def hand_over(piece: str, sink: TextSink) -> None:
@@ -191,6 +201,16 @@ def _piece(chunk: object) -> str | None:
     return choices[0].delta.content if choices else None
 
 
+def _checked(answer: Answer, finish: str | None) -> Answer:
+    """The answer, if it is whole; what a useless one took goes with the fault."""
+    try:
+        _check(finish, answer.text)
+    except Unusable as fault:
+        fault.answer = answer
+        raise
+    return answer
+
+
 def _check(finish: str | None, text: str) -> None:
     if len(text) > MAX_REPLY_CHARS:
         raise Unusable("protocol", f"a reply of more than {MAX_REPLY_CHARS:,} characters")
@@ -202,14 +222,33 @@ def _check(finish: str | None, text: str) -> None:
         raise Unusable("empty")
 
 
+def _headroom(response: object) -> Headroom | None:
+    """From the headers that LiteLLM keeps with an answer or a stream."""
+    hidden: Mapping[str, Any] = getattr(response, "_hidden_params", None) or {}
+    headers: object = hidden.get("additional_headers")
+    return headroom_of(cast("Mapping[str, str]", headers)) if isinstance(headers, Mapping) else None
+
+
 def _usage(raw: object) -> Usage | None:
-    """LiteLLM writes zeros where the provider wrote nothing."""
-    input_tokens: int = getattr(raw, "prompt_tokens", None) or 0
-    output_tokens: int = getattr(raw, "completion_tokens", None) or 0
-    if not input_tokens and not output_tokens:
+    """LiteLLM writes zeros where the provider wrote nothing. Counts that cannot be are no counts."""
+    input_tokens, output_tokens = (
+        _count(getattr(raw, name, None)) for name in ("prompt_tokens", "completion_tokens")
+    )
+    if input_tokens is None or output_tokens is None or not input_tokens + output_tokens:
         return None
     details = getattr(raw, "prompt_tokens_details", None)
-    cached_tokens: int = getattr(details, "cached_tokens", None) or 0
+    cached_tokens = _count(getattr(details, "cached_tokens", None)) or 0
     return Usage(
-        input_tokens=input_tokens, output_tokens=output_tokens, cached_tokens=cached_tokens
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cached_tokens=min(cached_tokens, input_tokens),
     )
+
+
+def _count(value: object) -> int | None:
+    """Tokens; None when that many cannot have been."""
+    if not value:
+        return 0
+    if isinstance(value, int) and 0 < value <= MAX_USAGE_TOKENS:
+        return value
+    return None

@@ -4,16 +4,20 @@ LiteLLM, the OpenAI SDK and httpx are known here by the names and attributes of 
 """
 
 import json
-import math
 import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import Any, cast
 
-MAX_RETRY_AFTER_S = 3600.0
+from swarmcli.adapters.rate_headers import (
+    MAX_RETRY_AFTER_S,
+    asked_wait_s,
+    exhausted_reset_s,
+    says_when_to_retry,
+)
+
 _MAX_CHAIN = 30
 _MAX_TEXT_CHARS = 200_000
 _MAX_WORDS_CHARS = 20_000
@@ -26,14 +30,23 @@ _ADVICE = re.compile(
     r"\s*(?:To drop these, set|Handle with `litellm|Check the reverse proxy|Pass model as E\.g\.|Traceback \(most).*",
     re.DOTALL,
 )
-_RETRY_WORDS = re.compile(
-    r"(?:try again|retry) (?:in|after)\s+(?P<n>\d+(?:\.\d+)?)\s*(?P<unit>ms|s\b|sec|m\b|min)"
-    r"|\"retrydelay\":\s*\"(?P<delay>\d+(?:\.\d+)?)s\""
+_WAIT_PART = re.compile(
+    r"(\d{1,9}(?:\.\d{1,12})?)\s*"
+    r"(milliseconds?|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|h)(?![a-z])\s*"
 )
+_UNIT_S = {"ms": 0.001, "millisecond": 0.001, "milliseconds": 0.001} | {
+    name: seconds
+    for seconds, names in ((60.0, "m min mins minute minutes"), (3600.0, "h hour hours"))
+    for name in names.split()
+}
+_RETRY_WORDS = re.compile(
+    rf"(?:try again|retry) (?:in|after)\s+(?P<wait>(?:{_WAIT_PART.pattern})+)"
+    r"|\"retrydelay\":\s*\"(?P<delay>\d{1,9}(?:\.\d{1,12})?)s\""
+)
+"""`9m38.016s`, `20ms`, `2 minutes`; Google's `retryDelay`."""
 _HTTPX_WORDS = re.compile(r"(?:Server|Client) error '\d")
 _RECEIVED = re.compile(r"(?:(?:Original Response|Received): |^b')(?P<body>.+)", re.DOTALL)
 """LiteLLM quotes the answer that it could not read."""
-_NUMBER_LIKE = re.compile(r"[-+]?(?:[\d.eE+-]+|nan|inf(?:inity)?)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +70,7 @@ class Evidence:
 
     def asks_to_retry(self) -> bool:
         """True when the provider says when to come back."""
-        return "retry-after" in self.headers or _RETRY_WORDS.search(self.text) is not None
+        return says_when_to_retry(self.headers) or _RETRY_WORDS.search(self.text) is not None
 
 
 def read(error: BaseException) -> Evidence:
@@ -68,7 +81,7 @@ def read(error: BaseException) -> Evidence:
     said = [str(e) for e in errors] + [json.dumps(body, default=str) for body in bodies]
     return Evidence(
         status=_status(errors, detail),
-        words=detail.get("message") or _words(errors),
+        words=(detail.get("message") or _words(errors))[:_MAX_WORDS_CHARS],
         text="\n".join(said).lower()[:_MAX_TEXT_CHARS],
         codes=frozenset(
             detail[name].lower() for name in ("code", "type", "status") if name in detail
@@ -184,42 +197,20 @@ def _headers(errors: tuple[BaseException, ...]) -> dict[str, str]:
 
 
 def retry_after_s(evidence: Evidence, now: datetime | None = None) -> float | None:
-    """How long the provider asks to wait: seconds, a date, or words; None when it does not say or says nonsense.
+    """Seconds that the provider asks to wait; None when it does not say or says nonsense. An hour is the most.
 
-    Zero, negative numbers, NaN and infinity are nonsense; more than an hour is an hour.
+    By `Retry-After`, else in words, else (for a 429) by when the limit that is used up is full again.
     """
-    seconds: float | None
-    if "retry-after-ms" in evidence.headers:
-        seconds = _number(evidence.headers["retry-after-ms"]) / 1000
-    elif "retry-after" in evidence.headers:
-        seconds = _of_header(evidence.headers["retry-after"], evidence.headers.get("date", ""), now)
-    elif found := _RETRY_WORDS.search(evidence.text):
-        factor = {"ms": 0.001, "m": 60.0, "min": 60.0}.get(found["unit"] or "s", 1.0)
-        seconds = float(found["n"] or found["delay"]) * factor
-    else:
-        return None
-    return min(seconds, MAX_RETRY_AFTER_S) if math.isfinite(seconds) and seconds > 0 else None
+    if says_when_to_retry(evidence.headers):
+        return asked_wait_s(evidence.headers, now)
+    if found := _RETRY_WORDS.search(evidence.text):
+        seconds = _in_words(found)
+        return min(seconds, MAX_RETRY_AFTER_S) if seconds > 0 else None
+    return exhausted_reset_s(evidence.headers, now) if evidence.status == 429 else None
 
 
-def _of_header(value: str, date: str, now: datetime | None) -> float:
-    if _NUMBER_LIKE.fullmatch(value):
-        return _number(value)
-    then = _date(value)
-    # The server's own clock, where it says: ours may be wrong.
-    since = _date(date) or now or datetime.now(UTC)
-    return (then - since).total_seconds() if then is not None else 0.0
-
-
-def _number(value: str) -> float:
-    try:
-        return float(value)
-    except ValueError:
-        return 0.0
-
-
-def _date(value: str) -> datetime | None:
-    try:
-        found = parsedate_to_datetime(value)
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+def _in_words(found: re.Match[str]) -> float:
+    if found["delay"]:
+        return float(found["delay"])
+    parts = _WAIT_PART.findall(found["wait"])
+    return sum(float(number) * _UNIT_S.get(unit, 1.0) for number, unit in parts)

@@ -4,6 +4,10 @@ One line is one event:
 
     crc32 of the JSON as 8 hex digits, a space, the JSON of `events.to_record` (UTF-8), LF
 
+The JSON begins with `epoch`, which `events.to_record` does not know: the number of the session that
+wrote it, from 1 (0 where an older swarm wrote it). A line of an older epoch behind one of a newer was
+written by a session that had lost the run, and does not count.
+
 Rule: a kill at any byte leaves at most a torn tail, which the next writer cuts off. A bad line with
 good ones after it was not our doing and is refused. An agent's output stands in `out/<agent>.txt`
 too; above `journal_writer.INLINE_BYTES` only there, and the line holds its size and SHA-256 instead.
@@ -42,6 +46,15 @@ def unframe(line: bytes) -> bytes | None:
 def _other(value: object) -> object:
     """A mapping that is no dict, else the text of what JSON has no word for: never no event."""
     return dict(cast("Mapping[str, object]", value)) if isinstance(value, Mapping) else str(value)
+
+
+_EPOCH = re.compile(rb'\{"epoch":(\d{1,9}),')
+
+
+def epoch_of(payload: bytes) -> int:
+    """Which session wrote this JSON object."""
+    match = _EPOCH.match(payload)
+    return int(match[1]) if match else 0
 
 
 _JSON, _ASCII_JSON = (
@@ -172,6 +185,7 @@ class _Reading:
 
     def __init__(self, path: Path) -> None:
         self.seq = 0
+        self.epoch = 0
         self.last_t = 0.0
         self.problems: list[str] = []
         self._path = path
@@ -179,6 +193,13 @@ class _Reading:
     def take(self, lines: Iterable[tuple[int, bytes]]) -> list[Stamped]:
         events: list[Stamped] = []
         for number, payload in lines:
+            epoch = epoch_of(payload)
+            if epoch < self.epoch:
+                self.problems.append(
+                    f"line {number} is left out: session {epoch} wrote it when {self.epoch} had the run"
+                )
+                continue
+            self.epoch = epoch
             record = decode_record(self._path, number, payload)
             if isinstance(record, str):
                 self.problems.append(record)

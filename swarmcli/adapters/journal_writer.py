@@ -1,11 +1,13 @@
 """The journal's writing end: one thread per run that appends events and makes them durable.
 
 Rule: what is handed over is written in order, and told as written only when it is. All that piled up
-while the disk worked is one batch with one sync.
+while the disk worked is one batch with one sync. Each session writes under an epoch of its own, and
+one that finds the file changed by somebody else has lost the run: it writes nothing more.
 """
 
 import contextlib
 import hashlib
+import itertools
 import os
 import queue
 import threading
@@ -16,10 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swarmcli.adapters.atomic import replace_file, storage_error, sync_folder, write_all
+from swarmcli.adapters.failpoints import hit
 from swarmcli.adapters.journal import (
     damage,
     decode_record,
     encode,
+    epoch_of,
     frame,
     output_name,
     read_bytes,
@@ -78,6 +82,7 @@ class JournalWriter:
         self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
         self._unsynced: list[Entry] = []
         self._refers = False
+        self._owned = True
         self._copies: deque[tuple[Path, bytes]] = deque()
         try:
             self._open()
@@ -110,7 +115,10 @@ class JournalWriter:
         if found.damaged:
             raise damage(self.path, found.damaged[0])
         self.next_seq, self.last_t = 1, 0.0
-        for number, payload in found.lines[-1:]:
+        newest = max((epoch_of(payload) for _, payload in found.lines), default=0)
+        self.epoch = newest + 1
+        counted = (line for line in reversed(found.lines) if epoch_of(line[1]) == newest)
+        for number, payload in itertools.islice(counted, 1):
             record = decode_record(self.path, number, payload)
             if isinstance(record, str):
                 raise StorageError(f"{self.path}: {record}")
@@ -123,6 +131,7 @@ class JournalWriter:
             os.ftruncate(self._fd, found.good_end)
         os.fsync(self._fd)
         sync_folder(self.path.parent)
+        hit("journal.opened")
 
     def _run(self) -> None:
         try:
@@ -153,6 +162,8 @@ class JournalWriter:
 
     def _write_copy(self) -> None:
         path, data = self._copies.popleft()
+        if not self._owned:
+            return
         with contextlib.suppress(OSError):  # it is for people to look at; the journal has it
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             try:
@@ -166,7 +177,7 @@ class JournalWriter:
             try:
                 self._store(batch)
             except OSError as exc:
-                self.failed = storage_error("write", self.path, exc)
+                self.failed = self._failure(exc)
             except Exception as exc:  # noqa: BLE001 - a bug of ours must leave nobody waiting
                 self.failed = StorageError(f"cannot write {self.path}: {exc!r}")
         if self.failed is not None:
@@ -175,24 +186,59 @@ class JournalWriter:
         self._deliver(batch)
 
     def _store(self, batch: Sequence[Entry]) -> None:
+        self._check_ownership(self._fd)
         self._refers = False
         lines = b"".join(map(self._line, batch))
         if self._refers:
             sync_folder(self._out)
-        write_all(self._fd, lines)
-        self._size += len(lines)
+            hit("output.stored")
+        hit("journal.write")
+        self._write(lines)
+        hit("journal.written")
         awaited = any(entry.committed for entry in batch)
         if awaited or self._size - self._durable >= UNSYNCED_BYTES:
             _sync_data(self._fd)
             self._durable = self._size
             self._unsynced.clear()
+            hit("journal.synced")
+
+    def _failure(self, exc: OSError) -> StorageError:
+        """What to do about it, and how to go on then."""
+        error = storage_error("write", self.path, exc)
+        if self._owned:
+            go_on = f"then: swarm resume {self.path.parent.name}"
+            error.hint = f"{error.hint}; {go_on}" if error.hint else go_on
+        return error
+
+    def _write(self, lines: bytes) -> None:
+        """Append. The size counts also what a full disk took of the lines before it refused the rest."""
+        rest = memoryview(lines)
+        while rest:
+            written = os.write(self._fd, rest)
+            self._size += written
+            rest = rest[written:]
+
+    def _check_ownership(self, fd: int) -> None:
+        """Behind `fd` is the file that we write, it has a name, and it holds what we wrote and no more.
+
+        Raises:
+            StorageError: another process works on the run. It is never given back.
+        """
+        mine = os.fstat(self._fd)
+        if os.path.samestat(os.fstat(fd), mine) and mine.st_nlink and mine.st_size == self._size:
+            return
+        self._owned = False
+        raise StorageError(
+            f"{self.path} was changed or removed by another process: this one has lost the run",
+            hint=f"see what the other does: swarm watch {self.path.parent.name}",
+        )
 
     def _line(self, entry: Entry) -> bytes:
         try:
             record = to_record(entry.stamped)
             if isinstance(entry.stamped.event, AgentCompleted):
                 self._store_output(entry.stamped.event, record)
-            return frame(encode(record))
+            return frame(encode({"epoch": self.epoch, **record}))
         except (TypeError, ValueError, RecursionError) as exc:
             what = entry.stamped.event.type
             entry.error = StorageError(f"the journal cannot hold this {what} event: {exc!r}")
@@ -217,13 +263,25 @@ class JournalWriter:
         kept = list(self._unsynced)
         try:
             if self.failed is not None:
-                fresh = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-                os.close(self._fd)
-                self._fd = fresh
-                os.ftruncate(fresh, self._durable)
+                if not self._owned:
+                    return
+                self._reopen()
                 self._store(kept)
             if kept:
                 _sync_data(self._fd)
                 self._unsynced.clear()
         except OSError as exc:
-            self.failed = self.failed or storage_error("write", self.path, exc)
+            self.failed = self.failed or self._failure(exc)
+
+    def _reopen(self) -> None:
+        """A new descriptor, behind the last good sync."""
+        fresh = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        try:
+            self._check_ownership(fresh)
+        except StorageError:
+            os.close(fresh)
+            raise
+        os.close(self._fd)
+        self._fd = fresh
+        os.ftruncate(fresh, self._durable)
+        self._size = self._durable

@@ -1,51 +1,57 @@
-"""Rate limits: who may send a request to which model, and when. asyncio-throttle keeps the requests per minute.
+"""Rate limits: who may send a request to which model, and when.
 
 Rules:
-- One bucket per endpoint, model and key; one queue per bucket, first come, first served.
-- Only the head of the queue looks at the limits (asyncio-throttle polls, and hundreds of pollers would eat
-  a core); everybody behind it waits for one wake-up. A waiter that is cancelled leaves no trace.
-- Requests per minute are checked last, right before a request leaves: what counts is when it leaves.
-- A 429 is news for the whole bucket: all pause, and fewer are let out at once until answers come again.
+- One bucket per endpoint, model and key; one line per bucket, first come, first served. A question that goes round
+  again stands before those that were never sent: it has waited longest.
+- Only the head of the line looks at the limits: what was declared (`allowance`), and what the provider's answers and
+  refusals taught (`core.aimd`). A waiter that is cancelled leaves no trace.
+- A 429 is news for the whole bucket, and waited out here: it costs nobody its work while others get answers. When
+  nobody does, everybody who waits fails at once.
+- Where requests per minute are declared, asyncio-throttle spaces the departures: a window counts when they leave, and
+  hundreds at one moment would take the event loop seconds to send.
 """
 
-import asyncio
 import contextlib
 import fnmatch
-from collections import deque
+import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from asyncio_throttle.throttler import Throttler
 
+from swarmcli.adapters.allowance import Allowance, Caps, Claim, LocalAllowance, Wait
 from swarmcli.adapters.attempt import Attempt, Flight
-from swarmcli.adapters.limit_gate import Gate
-from swarmcli.adapters.queue_report import QueueReport
+from swarmcli.adapters.bucket import Bucket
+from swarmcli.adapters.line import Line
+from swarmcli.adapters.queue_report import LimitReport, QueueReport
+from swarmcli.core.aimd import Aimd, Ticket
 from swarmcli.core.budget import DEFAULT_OUTPUT_TOKENS, request_tokens
-from swarmcli.core.events import CallCompleted, CallStarted
+from swarmcli.core.events import BY_PROVIDER, CallCompleted, CallStarted
 from swarmcli.core.ports import Clock, Emit, ModelClient, ModelReply, ModelRequest, TextSink
+from swarmcli.core.refusals import LONGEST_ASKED_S
 from swarmcli.errors import ModelError
 from swarmcli.recipe.values import ModelSpec, Rate
 
-WINDOW_S = 61.0
-"""A minute, and a second for what lies between our door and the provider's: it counts arrivals."""
-_POLL_S = 0.05
-_TOKEN_POLL_S = 0.5
+_SPACING_S = 0.004
+"""Between two departures of a bucket with declared requests per minute."""
+_LET_IN: frozenset[str] = frozenset({"truncated", "empty", "content_filter"})
+"""Failures that are answers, as far as limits go."""
 
 
 class LimitedClient:
     """Lets requests through to `inner` as fast as the limits allow, and no faster.
-
-    Limits count inside this process only.
 
     Args:
         inner: called once per request that is let through.
         rates: declared limits; of several patterns that match, the longest counts.
         clock: time for pauses, windows and `ModelReply.seconds`.
         emit: gets `CallStarted` when a request leaves, `CallCompleted` when its answer is there,
-            `LimitWaiting` and `LimitChanged` about the queues.
-        default_parallel: requests at once for a model without a declared limit; None: no limit.
-        window_s: the minute of "requests per minute"; tests shorten it.
+            `LimitWaiting` and `LimitChanged` about the buckets.
+        attempts: after so many 429s without any answer of the bucket in between, nobody waits for it any longer.
+        default_parallel: requests at once for a model without a declared limit; None: to be found out.
+        bucket_of: what is counted together.
+        allowance_of: keeps the books of declared limits; the default keeps those of this process.
     """
 
     def __init__(
@@ -55,41 +61,42 @@ class LimitedClient:
         rates: Sequence[Rate] = (),
         clock: Clock,
         emit: Emit,
+        attempts: int = 5,
         default_parallel: Callable[[ModelSpec], int | None] = lambda _: None,
-        window_s: float = WINDOW_S,
+        bucket_of: Callable[[ModelSpec], Bucket] = lambda model: Bucket(
+            model.api_base, model.id, model.api_key_env
+        ),
+        allowance_of: Callable[[Bucket, Caps], Allowance] | None = None,
     ) -> None:
         self._inner = inner
         self._rates = tuple(rates)
         self._clock = clock
         self._emit = emit
+        self._attempts = attempts
         self._default_parallel = default_parallel
-        self._window_s = window_s
-        self._buckets: dict[tuple[str | None, str, str | None], _Bucket] = {}
+        self._bucket_of = bucket_of
+        self._allowance_of = allowance_of
+        self._doors: dict[Bucket, _Door] = {}
 
     async def complete(
         self, request: ModelRequest, stream_to: TextSink | None = None
     ) -> ModelReply:
-        is_attempt = isinstance(request, Attempt)
-        question = request.question if is_attempt else request
-        flight = request.flight if is_attempt else Flight()
-        bucket = self._bucket_of(question.model)
-        asked_at = self._clock.monotonic()
-        flight.in_queue = True
-        async with bucket.slot(_tokens_of(question)) as slot:
-            flight.queued(slot.left_at - asked_at)
-            flight.leave(slot.left_at)
+        attempt = request if isinstance(request, Attempt) else Attempt.of(request, 1, Flight())
+        question = attempt.question
+        async with self._door_of(question.model).passage(attempt) as passage:
             self._emit(
                 CallStarted(
                     model=question.model.id,
                     purpose=question.purpose,
-                    attempt=request.number if is_attempt else 1,
+                    attempt=attempt.number,
+                    estimated_tokens=attempt.estimated_tokens,
+                    estimated_usd=attempt.estimated_usd,
                     agent=question.agent,
                 )
             )
             reply = await self._inner.complete(question, stream_to)
-            if reply.usage is not None:
-                slot.settle(reply.usage.input_tokens + reply.usage.output_tokens)
-            reply = replace(reply, seconds=max(0.0, self._clock.monotonic() - slot.left_at))
+            seconds = max(0.0, self._clock.monotonic() - passage.left_at)
+            passage.reply = reply = replace(reply, seconds=seconds)
             self._emit(
                 CallCompleted(
                     model=reply.model,
@@ -105,22 +112,28 @@ class LimitedClient:
     async def close(self) -> None:
         await self._inner.close()
 
-    def _bucket_of(self, model: ModelSpec) -> "_Bucket":
-        key = (model.api_base, model.id, model.api_key_env)
-        bucket = self._buckets.get(key)
-        if bucket is None:
+    def _door_of(self, model: ModelSpec) -> "_Door":
+        bucket = self._bucket_of(model)
+        door = self._doors.get(bucket)
+        if door is None:
             rate = rate_for(model.id, self._rates)
             parallel = rate.parallel if rate is not None else None
-            bucket = self._buckets[key] = _Bucket(
-                name=f"{model.id} @ {model.api_base}" if model.api_base else model.id,
-                parallel=self._default_parallel(model) if parallel is None else parallel,
+            caps = Caps(
                 rpm=rate.rpm if rate is not None else None,
                 tpm=rate.tpm if rate is not None else None,
-                window_s=self._window_s,
+                parallel=self._default_parallel(model) if parallel is None else parallel,
+            )
+            door = self._doors[bucket] = _Door(
+                str(bucket),
+                caps,
+                self._allowance_of(bucket, caps)
+                if self._allowance_of is not None
+                else LocalAllowance(caps, self._clock),
+                attempts=self._attempts,
                 clock=self._clock,
                 emit=self._emit,
             )
-        return bucket
+        return door
 
 
 def rate_for(model_id: str, rates: Sequence[Rate]) -> Rate | None:
@@ -134,155 +147,138 @@ def _tokens_of(request: ModelRequest) -> int:
     return request_tokens(request) + (bound or DEFAULT_OUTPUT_TOKENS)
 
 
-class _Throttle(Throttler):
-    """asyncio-throttle, which can also say whether it would make its caller wait."""
-
-    @property
-    def full(self) -> bool:
-        self.flush()
-        return len(self._task_logs) >= self.rate_limit
-
-
-class _TokenWindow:
-    """Tokens of the last minute: an estimate when a request leaves, corrected by its answer."""
-
-    def __init__(self, limit: int, window_s: float) -> None:
-        self._limit = limit
-        self._window_s = window_s
-        self._entries: deque[_Entry] = deque()
-        self._sum = 0
-
-    def wait_s(self, tokens: int, now: float) -> float:
-        """How long until `tokens` may leave; a request larger than the limit goes alone."""
-        while self._entries and now - self._entries[0].at > self._window_s:
-            self._sum -= self._entries.popleft().tokens
-        if not self._entries or self._sum + tokens <= self._limit:
-            return 0.0
-        return max(_POLL_S, self._entries[0].at + self._window_s - now)
-
-    def add(self, tokens: int, now: float) -> "_Entry":
-        entry = _Entry(at=now, tokens=tokens)
-        self._entries.append(entry)
-        self._sum += tokens
-        return entry
-
-    def settle(self, entry: "_Entry", tokens: int) -> None:
-        if self._entries and entry.at >= self._entries[0].at:  # else it has left the window
-            self._sum += tokens - entry.tokens
-        entry.tokens = tokens
-
-
 @dataclass(slots=True, eq=False)
-class _Entry:
-    at: float
-    tokens: int
+class _Passage:
+    """A request that was let through."""
 
-
-@dataclass(slots=True, eq=False)
-class _Slot:
-    """A request's place among those that its bucket lets run at once."""
-
+    ticket: Ticket
+    claim: Claim
     left_at: float
-    tokens: _Entry | None
-    window: _TokenWindow | None
-
-    def settle(self, tokens: int) -> None:
-        """Correct the estimate by what the provider counted."""
-        if self.window is not None and self.tokens is not None:
-            self.window.settle(self.tokens, tokens)
+    reply: ModelReply | None = None
 
 
-class _Bucket:
-    """One queue and everything that is known about the limits behind it."""
+class _Door:
+    """The line of one bucket, and everything that is known about the limits behind it."""
 
     def __init__(
         self,
-        *,
         name: str,
-        parallel: int | None,
-        rpm: int | None,
-        tpm: int | None,
-        window_s: float,
+        caps: Caps,
+        allowance: Allowance,
+        *,
+        attempts: int,
         clock: Clock,
         emit: Emit,
     ) -> None:
         self._clock = clock
-        self._turn = asyncio.Lock()
-        self._busy = 0
-        self._freed = asyncio.Event()
-        self._throttle = None if rpm is None else _Throttle(rpm, window_s, _POLL_S)
-        self._window = None if tpm is None else _TokenWindow(tpm, window_s)
-        self._gate = Gate(name, parallel, emit)
+        self._allowance = allowance
+        self._attempts = attempts
+        self._learnt = Aimd(caps.parallel)
+        self._throttle = None if caps.rpm is None else Throttler(1, _SPACING_S, _SPACING_S / 2)
+        self._line = Line(clock)
+        self._sent_away = 0
+        """429s in a row that asked for more patience than anybody has."""
         self._queue = QueueReport(name, emit)
+        self._state = LimitReport(name, self._learnt.parallel, emit)
 
     @contextlib.asynccontextmanager
-    async def slot(self, tokens: int) -> AsyncGenerator[_Slot]:
-        """Wait for permission to send one request; leave the block when its answer is there."""
-        await self._enter(tokens)
-        left_at = self._clock.monotonic()
-        entry = None if self._window is None else self._window.add(tokens, left_at)
+    async def passage(self, attempt: Attempt) -> AsyncGenerator[_Passage]:
+        """Wait until one request may leave; leave the block when its answer is there."""
+        flight = attempt.flight
+        asked_at = self._clock.monotonic()
+        flight.in_queue = True
         try:
-            yield _Slot(left_at, entry, self._window)
-            self._gate.passed(left_at, self._clock.monotonic())
+            passage = await self._enter(_tokens_of(attempt.question), flight)
+        finally:
+            flight.queued(self._clock.monotonic() - asked_at)
+        flight.leave(passage.left_at)
+        try:
+            yield passage
+            self._answered(passage)
         except ModelError as exc:
             if exc.kind == "rate_limit":
-                now = self._clock.monotonic()
-                self._gate.refused(left_at, now, exc.retry_after_s, self._busy)
+                self._refused(passage, exc, flight)
+            elif exc.kind in _LET_IN:
+                self._answered(passage)
             raise
         finally:
-            self._busy -= 1
-            self._freed.set()
+            self._end(passage)
 
-    async def _enter(self, tokens: int) -> None:
-        """Return when a request may leave, with its place already counted."""
+    # --- in the line
+
+    async def _enter(self, tokens: int, flight: Flight) -> _Passage:
+        spaced = False
         self._queue.joined(self._clock.monotonic())
         try:
-            async with self._turn:
-                while not await self._may_leave(tokens):
-                    pass
-                self._busy += 1
+            with self._line.place(again=flight.goes_first) as place:
+                while True:
+                    if place.error is not None:
+                        flight.chances = 0
+                        raise place.error.copy()
+                    if not self._line.is_head(place):
+                        await self._line.nap(place, math.inf)
+                    elif self._throttle is not None and not spaced:
+                        await self._throttle.acquire()
+                        spaced = True
+                    elif isinstance(outcome := self._try(tokens), _Passage):
+                        return outcome
+                    else:
+                        await self._line.nap(place, outcome)
         finally:
             self._queue.left(self._clock.monotonic())
 
-    async def _may_leave(self, tokens: int) -> bool:
-        """Wait for one obstacle; True when there was none. Only the head of the queue comes here."""
-        if await self._obstacle(tokens):
-            return False
-        if self._throttle is None:
-            return True
-        if not self._throttle.full:
-            await self._throttle.acquire()  # returns at once
-            return True
-        self._say(f"{self._throttle.rate_limit} requests a minute")
-        await self._throttle.acquire()
-        # That took time: a 429 may have closed the gate. The permit is then lost, for a later
-        # departure would come too close to the others.
-        return not (self._gate.pause_s(self._clock.monotonic()) or self._full)
-
-    async def _obstacle(self, tokens: int) -> bool:
+    def _try(self, tokens: int) -> "_Passage | float":
+        """A passage, or how long to wait before it is tried again; infinite: until a request has ended."""
         now = self._clock.monotonic()
-        if (pause_s := self._gate.pause_s(now)) > 0:
-            self._say("rate limited by the provider")
-            await self._clock.sleep(pause_s)
-            return True
-        if self._full:
-            self._say(f"{self._gate.parallel} at once")
-            self._freed.clear()
-            await self._freed.wait()
-            return True
-        if self._window is not None and (wait_s := self._window.wait_s(tokens, now)) > 0:
-            self._say("tokens a minute")
-            # An answer that is shorter than expected makes room early: look again soon.
-            await self._clock.sleep(min(wait_s, _TOKEN_POLL_S))
-            return True
-        return False
+        if (wait_s := self._learnt.wait_s(now)) > 0:
+            paused = self._learnt.pause_s(now) > 0
+            at_once = f"{self._learnt.parallel:,} at once"
+            self._queue.blocked(BY_PROVIDER if paused else at_once, now)
+            return wait_s
+        claim = self._allowance.claim(tokens)
+        if isinstance(claim, Wait):
+            self._queue.blocked(claim.reason, now)
+            return claim.seconds
+        return _Passage(self._learnt.leave(now), claim, now)
 
-    @property
-    def _full(self) -> bool:
-        return self._busy >= self._gate.parallel
+    # --- what became of it
 
-    def _say(self, reason: str) -> None:
-        self._queue.blocked(reason, self._clock.monotonic())
+    def _answered(self, passage: _Passage) -> None:
+        self._sent_away = 0
+        now, reply = self._clock.monotonic(), passage.reply
+        self._learnt.answered(
+            passage.ticket,
+            now,
+            waiting=len(self._line) > 0,
+            headroom=reply.headroom if reply is not None else None,
+        )
+        if reply is not None and reply.usage is not None:
+            used = reply.usage.input_tokens + reply.usage.output_tokens
+            self._allowance.settle(passage.claim, used)
+        self._state.changed(self._learnt.parallel, self._learnt.pause_s(now), now)
+
+    def _refused(self, passage: _Passage, error: ModelError, flight: Flight) -> None:
+        now = self._clock.monotonic()
+        asked_s = error.retry_after_s or 0.0
+        asks_too_much = asked_s > LONGEST_ASKED_S
+        self._sent_away = self._sent_away + 1 if asks_too_much else 0
+        self._learnt.refused(passage.ticket, now, None if asks_too_much else asked_s)
+        pause_s = self._learnt.pause_s(now)
+        if pause_s > 0:
+            self._allowance.pause(pause_s)
+        self._state.changed(self._learnt.parallel, pause_s, now, refused=True)
+        flight.refused(self._learnt.answers)
+        flight.held_s = pause_s
+        flight.chances = self._learnt.chances(now, self._attempts, flight.refusals_in_vain)
+        # To be asked for hours ends that call (`retry`); it is no slip, and ends all, when it comes again.
+        if self._sent_away > 1 or self._learnt.chances(now, self._attempts) == 0:
+            flight.chances = 0
+            self._line.fail(error.copy())
+
+    def _end(self, passage: _Passage) -> None:
+        self._learnt.ended(passage.ticket)
+        self._allowance.free(passage.claim)
+        self._line.wake()
 
 
 if TYPE_CHECKING:

@@ -7,6 +7,8 @@ Rules:
 3. One deadline per call, ours: LiteLLM's `timeout` is per socket read.
 4. What is unknown stays None: usage, cost. Whether an answer is whole is judged in `chat`.
 5. Every message that leaves went through the `Redactor`, and no exception of LiteLLM hangs on ours: they hold the key.
+   No answer holds a key of ours, even if the model wrote it.
+6. An answer of any size costs bounded memory: see `response_cap`.
 """
 
 import asyncio
@@ -21,11 +23,12 @@ import threading
 import time
 import urllib.request
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from swarmcli.adapters import providers
+from swarmcli.adapters import providers, response_cap
 from swarmcli.adapters.chat import (
     Answer,
     SinkFailed,
@@ -35,12 +38,13 @@ from swarmcli.adapters.chat import (
     streamed_answer,
     whole_answer,
 )
+from swarmcli.adapters.keyless import KeylessSink, is_secret, keys_in
 from swarmcli.adapters.model_errors import model_error, worded
 from swarmcli.adapters.model_table import facts_of
 from swarmcli.adapters.model_target import Target, target_of
 from swarmcli.adapters.redact import Redactor, secrets_of
 from swarmcli.core.ports import ModelClient, ModelReply, ModelRequest, TextSink
-from swarmcli.errors import ModelError
+from swarmcli.errors import Charge, ModelError
 from swarmcli.recipe.values import ModelSpec
 
 _MAX_OPEN_FILES = 65_536
@@ -70,6 +74,9 @@ _FIRST_CALL_MODULES = (
 """What LiteLLM would import on the event loop while the first calls wait."""
 
 
+_TRANSPORT = "litellm.llms.custom_httpx.aiohttp_transport"
+
+
 class LitellmClient:
     """Answers `ModelRequest`s through LiteLLM. Belongs to one event loop; several may exist in one process.
 
@@ -88,6 +95,7 @@ class LitellmClient:
     ) -> None:
         self._env = os.environ if env is None else env
         self._redact = redact or Redactor(secrets_of(self._env))
+        self._own_keys = Redactor(keys_in(self._env))
         self._log_file = log_file
         self._targets: dict[ModelSpec, Target] = {}
         self._preparing = asyncio.Lock()
@@ -111,12 +119,13 @@ class LitellmClient:
         failure: ModelError
         try:
             async with asyncio.timeout(request.timeout_s):
-                answer = await _answer(target, request, arguments, stream_to)
+                answer = await self._keyless_answer(target, request, arguments, stream_to)
             return _reply(target, answer, time.perf_counter() - started)
         except SinkFailed as caught:
             raise caught.error from None
         except Unusable as fault:
             failure = worded(fault.kind, target.model, redact=self._redact, detail=fault.detail)
+            failure.charge = _charge(target, fault.answer)
         except Exception as error:  # noqa: BLE001 - LiteLLM raises whatever its providers raise
             failure = model_error(error, target.model, redact=self._redact)
             if failure.kind == "timeout":
@@ -149,6 +158,20 @@ class LitellmClient:
         """Tokens of prompt and answer together: the recipe's word, else LiteLLM's table, else None."""
         return facts_of(model).context_window
 
+    async def _keyless_answer(
+        self,
+        target: Target,
+        request: ModelRequest,
+        arguments: Mapping[str, Any],
+        stream_to: TextSink | None,
+    ) -> Answer:
+        """One request; neither its answer nor a piece of it holds a key of ours."""
+        sink = None if stream_to is None else KeylessSink(stream_to, self._own_keys)
+        answer = await _answer(target, request, arguments, sink)
+        if sink is not None and stream_to is not None and (rest := sink.rest()):
+            hand_over(rest, stream_to)
+        return replace(answer, text=self._own_keys.known(answer.text))
+
     # --- before the call
 
     def _check_key(self, model: ModelSpec) -> None:
@@ -174,7 +197,10 @@ class LitellmClient:
     async def _prepare(self, model: ModelSpec) -> Target:
         """Decide once per model how it is called."""
         self._check_key(model)
-        self._redact.add(providers.api_key(model, self._env))
+        key = providers.api_key(model, self._env)
+        self._redact.add(key)
+        if key is not None and is_secret(key):
+            self._own_keys.add(key)
         litellm = await self._library(model)
         async with self._preparing:
             if model not in self._targets:
@@ -205,6 +231,18 @@ async def _answer(
     return answer
 
 
+def _charge(target: Target, answer: Answer | None) -> Charge | None:
+    """What a useless answer took, where the provider has counted."""
+    if answer is None or answer.usage is None:
+        return None
+    return Charge(
+        input_tokens=answer.usage.input_tokens,
+        output_tokens=answer.usage.output_tokens,
+        cached_tokens=answer.usage.cached_tokens,
+        cost_usd=target.cost_usd(answer),
+    )
+
+
 def _reply(target: Target, answer: Answer, seconds: float) -> ModelReply:
     return ModelReply(
         text=answer.text,
@@ -212,6 +250,7 @@ def _reply(target: Target, answer: Answer, seconds: float) -> ModelReply:
         usage=answer.usage,
         cost_usd=target.cost_usd(answer),
         seconds=seconds,
+        headroom=answer.headroom,
     )
 
 
@@ -230,7 +269,7 @@ def _one_shot_handler() -> object:
         def __del__(self) -> None:
             """Not the garbage collector's business: `LitellmClient.close` has closed it, without a stray task."""
 
-    return OneShotHandler()
+    return OneShotHandler(follow_redirects=False)  # a question goes where the user said, and nowhere else
 
 
 async def _close_litellm(litellm: ModuleType) -> None:
@@ -306,6 +345,7 @@ def _import_litellm() -> ModuleType:
         for module in _FIRST_CALL_MODULES:
             with contextlib.suppress(ImportError):
                 importlib.import_module(module)
+        response_cap.install(importlib.import_module(_TRANSPORT))
     finally:
         if collecting:
             gc.enable()

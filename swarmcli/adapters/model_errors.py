@@ -30,6 +30,7 @@ _UNREADABLE = frozenset(
         "DecodingError",
         "ValidationError",
         "ContentTypeError",
+        "ResponseTooLargeError",
     }
 )
 _UNREADABLE_WORDS = re.compile(
@@ -44,10 +45,26 @@ _FILTERED = re.compile(
     r"content[ _](?:policy|management policy|filter)|safety system|responsible ai|flagged as|moderation"
 )
 _NO_CREDIT = re.compile(
-    r"exceeded your current quota|credit balance|insufficient[ _](?:credits?|balance|funds|quota)"
+    r"credit balance|insufficient[ _](?:credits?|balance|funds|quota)"
     r"|billing[ _](?:hard[ _])?limit|billing[ _]not[ _]active|out of credits|payment required"
-    r"|key limit exceeded"
+    r"|(?:key|credit) limit exceeded|spending limit|monthly included credits"
+    r"|(?:have|has) any credits|(?:used|exhausted) all (?:available|your) credits|credits are required"
+    r"|account is (?:suspended|not active)"
 )
+_USED_UP = re.compile(
+    r"per[ _-]?(?:day|month|week)(?![a-z])|perday|/ ?(?:day|month)\b"
+    r"|\((?:rpd|tpd)\)|(?:daily|weekly|monthly) .{0,20}(?:limit|quota|allowance)"
+    r"|usage limits?.{0,20}(?:reached|exceeded)|reached your .{0,40}usage limit|regain access on"
+    r"|limit:? 0(?![\d.])"
+)
+"""A limit that no run waits out: by the day or longer, or one of zero (Gemini's for models without a free tier)."""
+_EITHER_QUOTA = "exceeded your current quota"
+"""OpenAI says it of money, Gemini of a minute too, but then adds when to retry."""
+_NEVER_FITS = re.compile(r"request too large|tokens must be reduced")
+"""A single request that is larger than all tokens of a minute: OpenAI's 429 for it looks like any other."""
+_NO_MEMORY = "requires more system memory"
+"""Ollama's 500 for a model that this machine can never load."""
+_NO_PATH = frozenset({"not found", "resource not found", "404 page not found"})
 _BAD_KEY = re.compile(
     r"api[ _]?key not valid|api_key_invalid|invalid api[ _-]?key|incorrect api key|no auth credentials"
 )
@@ -113,15 +130,33 @@ def classify(evidence: Evidence) -> FailureKind:
 
 
 def _of_status(status: int, evidence: Evidence) -> FailureKind:
+    text = evidence.text
     if status == 429:
-        return "quota" if _is_out_of_credit(evidence) else "rate_limit"
+        return _of_429(evidence)
     if status in {401, 402, 403}:
-        return "quota" if status == 402 or _NO_CREDIT.search(evidence.text) else "auth"
+        return _of_no_access(status, text)
     if status in {408, 504, 524}:
         return "timeout"
-    if status in {400, 404, 413, 422} or _OVERFLOW.search(evidence.text):
+    if status in {400, 404, 413, 422} or _OVERFLOW.search(text):
         return _of_refusal(status, evidence)
-    return "server" if status >= 500 or status in {409, 425, 498, 499} else "bad_request"
+    if status >= 500:
+        return "bad_request" if _NO_MEMORY in text else "server"
+    if status in {409, 424, 425, 498, 499}:
+        return "server"
+    return "quota" if _NO_CREDIT.search(text) else "bad_request"
+
+
+def _of_429(evidence: Evidence) -> FailureKind:
+    if _NEVER_FITS.search(evidence.text):
+        return "context_overflow"
+    return "quota" if _is_out_of_quota(evidence) else "rate_limit"
+
+
+def _of_no_access(status: int, text: str) -> FailureKind:
+    if status == 402 or _NO_CREDIT.search(text):
+        return "quota"
+    # OpenRouter's 403 for a prompt that its moderation stopped: the key is fine.
+    return "content_filter" if status == 403 and _FILTERED.search(text) else "auth"
 
 
 def _of_refusal(status: int, evidence: Evidence) -> FailureKind:
@@ -130,7 +165,7 @@ def _of_refusal(status: int, evidence: Evidence) -> FailureKind:
         return "context_overflow"
     if "ContentPolicyViolationError" in evidence.names or _FILTERED.search(text):
         return "content_filter"
-    if _NO_CREDIT.search(text):
+    if _NO_CREDIT.search(text) or "regain access on" in text:
         return "quota"
     if _BAD_KEY.search(text):
         return "auth"
@@ -140,14 +175,16 @@ def _of_refusal(status: int, evidence: Evidence) -> FailureKind:
         return "bad_request"
     # An API says what it lacks. A page, or a framework's own "Not Found", says that the path is wrong.
     words = evidence.words.strip().lower()
-    return "protocol" if not words or "<" in words or words == "not found" else "unknown_model"
+    return "protocol" if not words or "<" in words or words in _NO_PATH else "unknown_model"
 
 
-def _is_out_of_credit(evidence: Evidence) -> bool:
-    """Out of credit, not out of breath: Gemini says "exceeded your current quota" for both, but adds when to retry."""
+def _is_out_of_quota(evidence: Evidence) -> bool:
+    """Out of credit or of a day's allowance, not just out of breath."""
     if evidence.codes & {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}:
         return True
-    return _NO_CREDIT.search(evidence.text) is not None and not evidence.asks_to_retry()
+    if _NO_CREDIT.search(evidence.text) or _USED_UP.search(evidence.text):
+        return True
+    return _EITHER_QUOTA in evidence.text and not evidence.asks_to_retry()
 
 
 def _of_litellm(evidence: Evidence) -> FailureKind:
@@ -157,7 +194,7 @@ def _of_litellm(evidence: Evidence) -> FailureKind:
     if _NO_MODEL.search(evidence.text):
         return "unknown_model"
     if "RateLimitError" in evidence.names:
-        return "quota" if _is_out_of_credit(evidence) else "rate_limit"
+        return "quota" if _is_out_of_quota(evidence) else "rate_limit"
     for name, kind in _BY_CLASS:
         if name in evidence.names:
             return kind
@@ -209,7 +246,7 @@ def _sentence(kind: FailureKind, model: ModelSpec, said: str, why: str) -> str:
     place = _place(model)
     sentences: dict[str, str] = {
         "auth": f"{provider} refused the key{said}",
-        "quota": f"{provider} has no credit left for this key{said}",
+        "quota": f"{provider} has no quota left for this key{said}",
         "no_key": f"{model.id} needs a key{said}",
         "rate_limit": f"{provider} limits the rate{said}",
         "server": f"{provider} failed{said}",
@@ -244,7 +281,7 @@ def _hint(kind: FailureKind, model: ModelSpec) -> str | None:
     hints: dict[str, str | None] = {
         "auth": f"check {key or 'the key'}; swarm doctor",
         "no_key": f"export {key}=..." if key else "swarm doctor",
-        "quota": "top up the account, or choose another model with -m",
+        "quota": "top up the account or wait for its next period, or choose another model with -m",
         "unknown_model": f"swarm models list {provider}"
         if provider
         else f"write provider/model, e.g. openai/{model.id}",

@@ -25,7 +25,7 @@ class ModelFacts:
 
 
 def facts_of(model: ModelSpec) -> ModelFacts:
-    """What the recipe says of a model, and what LiteLLM's table adds. The embedded model is free."""
+    """What the recipe says of a model, and what LiteLLM's table adds. Models of this machine are free."""
     entry = _entry(model.id)
     free = _FREE if model.id.startswith("embedded/") or is_free(model.id) else None
     return ModelFacts(
@@ -57,10 +57,13 @@ def _table() -> Mapping[str, Mapping[str, Any]]:
 
 
 def _price(entry: Mapping[str, Any]) -> Price | None:
+    """The table has 0 where a price is not known, also for models that cost money: that is no price."""
     rates = (entry.get("input_cost_per_token"), entry.get("output_cost_per_token"))
     if not all(isinstance(rate, int | float) for rate in rates):
         return None
     prompt, answer = cast("tuple[float, float]", rates)
+    if not prompt and not answer:
+        return None
     return Price(input_per_mtok=prompt * 1e6, output_per_mtok=answer * 1e6)
 
 

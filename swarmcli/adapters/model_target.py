@@ -6,6 +6,7 @@ LiteLLM is handed in as a module; nothing here imports it.
 import contextlib
 import difflib
 import importlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import ModuleType
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 
 from swarmcli.adapters import providers
 from swarmcli.adapters.chat import Answer
+from swarmcli.core.budget import cost_of
 from swarmcli.recipe.values import ModelSpec, Price
 
 _FREE = Price(input_per_mtok=0.0, output_per_mtok=0.0)
@@ -52,22 +54,28 @@ class Target:
     """Whether the model has structured output; unknown models are believed to."""
 
     def cost_usd(self, answer: Answer) -> float | None:
-        """What an answer cost; None when its tokens or the model's price are unknown."""
+        """What an answer cost; None when its tokens or the model's price are unknown.
+
+        LiteLLM's table has prices of their own for cache reads, cache writes and reasoning tokens. A recipe's `price`
+        has one for cache reads, where it says so; reasoning tokens are output tokens.
+        """
         usage, price = answer.usage, self.price
+        if price == _FREE:
+            return 0.0
         if usage is None:
             return None
         if price is not None:
-            dollars = usage.input_tokens * price.input_per_mtok
-            return (dollars + usage.output_tokens * price.output_per_mtok) / 1e6
+            return cost_of(price, usage.input_tokens, usage.output_tokens, usage.cached_tokens)
         if not self.priced:
             # OpenRouter says what it charged. LiteLLM fills the same field for others, with what it made up.
             billed = getattr(answer.raw_usage, "cost", None)
-            return billed if billed and self.model.id.startswith("openrouter/") else None
+            return _dollars(billed) if billed and self.model.id.startswith("openrouter/") else None
         if answer.cost_usd is not None:
-            return answer.cost_usd
+            return _dollars(answer.cost_usd)
         try:
             called = self.arguments["model"]
-            return sum(self.litellm.cost_per_token(model=called, usage_object=answer.raw_usage))
+            parts = self.litellm.cost_per_token(model=called, usage_object=answer.raw_usage)
+            return _dollars(sum(parts))
         except Exception:  # noqa: BLE001 - a price that cannot be computed is unknown, whatever the reason
             return None
 
@@ -120,9 +128,25 @@ def target_of(
         model=replace(model, api_base=base),
         arguments=arguments,
         price=model.price or (_FREE if providers.is_free(model.id) else None),
-        priced=entry is not None and any(name.startswith("input_cost_per") for name in entry),
+        priced=entry is not None and _states_a_price(entry),
         proves_end=provider in _PROVEN or provider in litellm.openai_compatible_providers,
         takes_schema=entry is None or bool(entry.get("supports_response_schema")),
+    )
+
+
+def _dollars(value: object) -> float | None:
+    """An amount that can be one; whatever else stands there says nothing."""
+    if isinstance(value, int | float) and math.isfinite(value) and value >= 0:
+        return float(value)
+    return None
+
+
+def _states_a_price(entry: Mapping[str, Any]) -> bool:
+    """LiteLLM's table has 0 where a price is not known, also for models that cost money."""
+    return any(
+        isinstance(rate, int | float) and rate > 0
+        for name, rate in entry.items()
+        if name.startswith(("input_cost_per", "output_cost_per"))
     )
 
 

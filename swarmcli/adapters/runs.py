@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -19,6 +20,7 @@ from typing import Literal, cast, get_args
 
 from swarmcli.adapters import run_lock
 from swarmcli.adapters.atomic import storage_error, sync_folder, write_atomic
+from swarmcli.adapters.failpoints import hit
 from swarmcli.adapters.folders import private_folder
 from swarmcli.adapters.run_summary import RESUMABLE, RunSummary, summary
 from swarmcli.errors import StorageError, UsageError
@@ -173,14 +175,20 @@ class RunStore:
         private_folder(self._state)
         private_folder(self._runs)
         now = self._now().astimezone(UTC)
+        sha256 = hashlib.sha256(meta.recipe_text.encode("utf-8", "surrogatepass")).hexdigest()
         try:
             run = RunDir(self._claim(now))
-            run.out.mkdir(mode=0o700)
-            sync_folder(self._runs)
+            try:
+                run.out.mkdir(mode=0o700)
+                sync_folder(self._runs)
+                hit("run.claimed")
+                run.write_meta(replace(meta, id=run.id, created=_moment(now), recipe_sha256=sha256))
+                hit("run.described")
+            except OSError:
+                shutil.rmtree(run.folder, ignore_errors=True)
+                raise
         except OSError as exc:
             raise storage_error("create a run in", self._runs, exc) from exc
-        sha256 = hashlib.sha256(meta.recipe_text.encode("utf-8", "surrogatepass")).hexdigest()
-        run.write_meta(replace(meta, id=run.id, created=_moment(now), recipe_sha256=sha256))
         return run
 
     def open(self, ref: str) -> RunDir:

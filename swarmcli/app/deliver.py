@@ -4,7 +4,7 @@ import contextlib
 import json
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +67,7 @@ def write_result(text: str, *, output: str | None, is_prose: bool) -> None:
     except BrokenPipeError:
         die_of_broken_pipe()
     except OSError as error:
-        raise StorageError(
-            f"cannot write standard output: {error.strerror}",
-            hint="swarm resume last prints it again",
-        ) from error
+        raise StorageError(f"cannot write standard output: {error.strerror}") from error
 
 
 def json_text(value: object) -> str:
@@ -98,16 +95,28 @@ def deliver(run_dir: RunDir, prepared: Prepared, result: SessionResult) -> int:
             write_atomic(kept, text.encode("utf-8", "replace"), mode=0o600)
     if output not in {None, "-"} and text is not None:
         artifacts.append(str(Path(str(output)).absolute()))
-    if options.format == "json":
-        whole = document(report, run=run_dir.id, artifacts=artifacts, structured=structured)
-        whole["exit_code"] = exit_code
-        write_result(json_text(whole), output=output, is_prose=False)
-    elif options.format == "text" and text is not None:
-        write_result(text, output=output, is_prose=structured is None)
-    elif text is not None and output is not None:
-        write_result(text, output=output, is_prose=False)
+    with _kept(run_dir):
+        if options.format == "json":
+            whole = document(report, run=run_dir.id, artifacts=artifacts, structured=structured)
+            whole["exit_code"] = exit_code
+            write_result(json_text(whole), output=output, is_prose=False)
+        elif options.format == "text" and text is not None:
+            write_result(text, output=output, is_prose=structured is None)
+        elif text is not None and output is not None:
+            write_result(text, output=output, is_prose=False)
     _explain(run_dir, prepared, result, artifacts, fault)
     return exit_code
+
+
+@contextlib.contextmanager
+def _kept(run_dir: RunDir) -> Generator[None]:
+    """A result that cannot be delivered is not lost: say how to get it."""
+    try:
+        yield
+    except StorageError as error:
+        again = f"swarm resume {run_dir.id} delivers the result again"
+        error.hint = f"{error.hint}; then: {again}" if error.hint else again
+        raise
 
 
 def deliver_again(run_dir: RunDir, end: RunEnd, options: RunOptions) -> int:

@@ -15,7 +15,11 @@ from swarmcli.core.events import (
     AgentFailed,
     AgentSkipped,
     AgentStarted,
+    CallHedged,
+    CallRetry,
     Event,
+    LimitChanged,
+    LimitWaiting,
     to_record,
 )
 from swarmcli.core.replay import replay
@@ -112,6 +116,7 @@ def _agents(events: Iterable[Event]) -> dict[str, dict[str, Any]]:
                     model=event.model,
                     output=event.output,
                     cached=event.cached,
+                    hedged=event.hedged,
                     attempts=event.attempts,
                     cost_usd=event.cost_usd,
                     seconds=event.seconds,
@@ -181,12 +186,29 @@ def _event_line(t: float, event: Event) -> str:
     agent = getattr(event, "agent", None) or ""
     words = [
         one_line(str(getattr(event, name)))[:80]
-        for name in ("note", "because", "kind", "message", "reason", "status")
+        for name in ("note", "because", "kind", "bucket", "message", "reason", "status")
         if getattr(event, name, None)
     ]
+    words += _numbers(event)
     if isinstance(event, AgentFailed):
         words.append(one_line(f"{event.error.kind}: {event.error.message}"))
     return f"[{t:8.2f}] {event.type:<16} {agent:<14} {' '.join(words)}".rstrip()
+
+
+def _numbers(event: Event) -> list[str]:
+    """What an event about traffic says in numbers."""
+    match event:
+        case CallRetry():
+            return [f"again in {event.delay_s:.3g} s ({event.attempt + 1}/{event.max})"]
+        case CallHedged():
+            return [f"asks {one_line(event.to)} as well after {event.after_s:.3g} s"]
+        case LimitWaiting():
+            return [f"{event.waiting} wait"]
+        case LimitChanged():
+            paused = f", paused {event.pause_s:.3g} s" if event.pause_s else ""
+            return [f"{event.parallel} at once{paused}"]
+        case _:
+            return []
 
 
 def _print_json(value: object) -> None:

@@ -5,11 +5,12 @@ import os
 import platform
 import sys
 from importlib import metadata
+from pathlib import Path
 from typing import Any, cast
 
 from swarmcli import __version__
-from swarmcli.adapters import providers
-from swarmcli.adapters.cache import ANSWERS, DiskStore
+from swarmcli.adapters import cache_upkeep, providers
+from swarmcli.adapters.cache import ANSWERS
 from swarmcli.adapters.embedded import CONTEXT
 from swarmcli.adapters.model_table import chat_models
 from swarmcli.adapters.weights import embedded_installed, locate, pull_smollm2
@@ -60,7 +61,7 @@ def pull(name: str) -> int:
 
 def cache_info(*, as_json: bool) -> int:
     """`swarm cache info`."""
-    info = _store(open_workspace()).info()
+    info = cache_upkeep.info(_answers(open_workspace()))
     if as_json:
         facts = {
             "folder": str(info.folder),
@@ -77,19 +78,24 @@ def cache_info(*, as_json: bool) -> int:
 
 def cache_clear() -> int:
     """`swarm cache clear`."""
-    ws = open_workspace()
+    folder = _answers(open_workspace())
     try:
-        removed = _store(ws).clear()
+        removed = cache_upkeep.clear(folder)
     except OSError as error:
-        raise StorageError(
-            f"cannot clear {ws.folders.cache / ANSWERS}: {error.strerror}"
-        ) from error
+        raise StorageError(f"cannot clear {folder}: {error.strerror}") from error
     err(f"removed {removed:,} answers")
     return 0
 
 
-def _store(ws: Workspace) -> DiskStore:
-    return DiskStore(ws.folders.cache / ANSWERS, emit=lambda _event: None)
+def cache_prune(older_than_s: float | None) -> int:
+    """`swarm cache prune`."""
+    pruned = cache_upkeep.prune(_answers(open_workspace()), older_than_s)
+    err(f"removed {pruned.entries:,} answers, {pruned.bytes / 1e6:.1f} MB")
+    return 0
+
+
+def _answers(ws: Workspace) -> Path:
+    return ws.folders.cache / ANSWERS
 
 
 def doctor(*, as_json: bool) -> int:

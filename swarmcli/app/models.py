@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 
 from swarmcli.adapters import providers
 from swarmcli.adapters.model_table import facts_of
+from swarmcli.adapters.provider_names import check_provider
 from swarmcli.adapters.weights import embedded_installed, locate
 from swarmcli.app.workspace import Surroundings
 from swarmcli.core.plan import Task
@@ -23,7 +24,7 @@ def choose_roles(recipe: Recipe, overrides: Iterable[str], around: Surroundings)
     """The run's models by role: `-m` > recipe > `SWARM_MODEL` > config > key > Ollama > embedded; None without any.
 
     Raises:
-        UsageError: a model id without a provider, or an unknown role.
+        UsageError: a model id without a provider or with one that does not exist, or an unknown role.
     """
     pairs = [parse_override(text) for text in overrides]
     needs_default = not recipe.models and not any(role is None for role, _ in pairs)
@@ -31,6 +32,8 @@ def choose_roles(recipe: Recipe, overrides: Iterable[str], around: Surroundings)
     roles = resolve_roles(recipe.models, pairs, default)
     if roles is None:
         return None
+    for spec in roles.models.values():
+        check_provider(spec, around.env)
     models = {role: _completed(spec, around.env) for role, spec in roles.models.items()}
     return replace(roles, models=models)
 
@@ -80,11 +83,19 @@ def models_in_use(
     return list({spec.id: spec for spec in map(roles.resolve, dict.fromkeys(names))}.values())
 
 
+def with_fallbacks(models: Iterable[ModelSpec], roles: Roles) -> list[ModelSpec]:
+    """The models and those that are asked where they fail, without duplicates."""
+    everyone = list(models)
+    everyone += [roles.resolve(name) for spec in tuple(everyone) for name in spec.fallbacks]
+    return list({spec.id: spec for spec in everyone}.values())
+
+
 def preflight(models: Iterable[ModelSpec], around: Surroundings) -> None:
     """Refuse to start when a model has no usable key or no weights.
 
     Raises:
         NoModelError: what is missing and how to get it.
+        UsageError: a task names a provider that does not exist.
     """
     for spec in models:
         if spec.id.startswith("embedded/"):
@@ -92,6 +103,7 @@ def preflight(models: Iterable[ModelSpec], around: Surroundings) -> None:
             if not embedded_installed():
                 raise no_model(around.env)
             continue
+        check_provider(spec, around.env)
         problem = providers.key_problem(spec, around.env)
         if problem is not None:
             raise problem

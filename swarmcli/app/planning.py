@@ -5,17 +5,19 @@ import os
 from dataclasses import replace
 
 from swarmcli.adapters.clock import SystemClock
-from swarmcli.app.compose import PathOrder, compose
+from swarmcli.app.compose import PathOrder, compose, share_limits
 from swarmcli.app.deliver import json_text, write_result
+from swarmcli.app.forecast import forecast
 from swarmcli.app.models import preflight, resolver
 from swarmcli.app.prepare import Prepared, require_models
-from swarmcli.app.preview import prompt_before_run
+from swarmcli.app.preview import estimate_words, no_roles, prompt_before_run
 from swarmcli.app.session import briefing_of, budget_of
 from swarmcli.app.workspace import Workspace
 from swarmcli.core.blocks import DataBlocks
+from swarmcli.core.budget import Budget
 from swarmcli.core.events import CallRetry, Event, Warned
 from swarmcli.core.plan import Dependency, Plan, Task, to_document
-from swarmcli.core.routing import Roles
+from swarmcli.core.routing import ModeChoice, Roles
 from swarmcli.engine.agent import DEFAULT_CALL_TIMEOUT_S
 from swarmcli.engine.briefing import Briefing
 from swarmcli.engine.planner import Planner
@@ -28,16 +30,45 @@ def print_plan(prepared: Prepared, ws: Workspace, blocks: DataBlocks) -> int:
         SwarmError: no plan could be made.
     """
     if prepared.tasks is not None:
+        planned = prepared
         document = to_document("swarm", [_flat(task, prepared) for task in prepared.tasks])
     else:
         roles = require_models(prepared, ws)
         preflight([roles.resolve("planner")], ws.surroundings())
-        plan = asyncio.run(_plan(prepared, roles, ws, blocks))
+        plan, budget = asyncio.run(_plan(prepared, roles, ws, blocks))
+        planned = _with_plan(prepared, plan)
         document = to_document(plan.mode, plan.tasks)
+        ws.note(f"planning took {_taken(budget)}")
     write_result(json_text(document), output=prepared.options.output, is_prose=False)
-    tasks = document["tasks"]
-    ws.note(f"{len(tasks) if isinstance(tasks, list) else 0} tasks; run it with --plan FILE")
+    _tell_estimate(planned, ws, blocks)
     return 0
+
+
+def _with_plan(prepared: Prepared, plan: Plan) -> Prepared:
+    """The run that this plan makes; one without tasks is a single call."""
+    if plan.tasks:
+        return replace(prepared, tasks=plan.tasks, planner_made=True)
+    declined = ModeChoice(mode="instant", reason="the planner declined to split")
+    return replace(prepared, mode=declined)
+
+
+def _taken(budget: Budget) -> str:
+    spent = budget.spent
+    cost = f"${spent.cost_usd:.4f}" if spent.cost_known else "unknown cost"
+    return f"{spent.tokens:,} tokens, {cost}"
+
+
+def _tell_estimate(planned: Prepared, ws: Workspace, blocks: DataBlocks) -> None:
+    """What running the plan will probably take, on stderr: stdout is the plan."""
+    number = len(planned.tasks or ())
+    roles = planned.roles or no_roles(planned)
+    foreseen = forecast(planned, briefing_of(planned, roles, blocks, ws.cwd, ws.note))
+    ws.note(
+        f"{number} {'task' if number == 1 else 'tasks'}, {foreseen.calls} calls, "
+        f"{estimate_words(foreseen.total)}; run it with --plan FILE"
+    )
+    for warning in foreseen.warnings(planned.limits, allow_unpriced=planned.options.allow_unpriced):
+        ws.note(f"warning: {warning}")
 
 
 def _flat(task: Task, prepared: Prepared) -> Task:
@@ -56,7 +87,9 @@ def _plain(agent: str) -> str:
     return agent.replace("[", "-").replace("]", "")
 
 
-async def _plan(prepared: Prepared, roles: Roles, ws: Workspace, blocks: DataBlocks) -> Plan:
+async def _plan(
+    prepared: Prepared, roles: Roles, ws: Workspace, blocks: DataBlocks
+) -> tuple[Plan, Budget]:
     def emit(event: Event) -> None:
         if isinstance(event, Warned):
             ws.note(event.message)
@@ -65,14 +98,17 @@ async def _plan(prepared: Prepared, roles: Roles, ws: Workspace, blocks: DataBlo
                 f"{event.kind}, tries again in {event.delay_s:g} s ({event.attempt}/{event.max})"
             )
 
-    clock = SystemClock()
+    clock, budget = SystemClock(), budget_of(prepared)
+    shared = share_limits(ws.folders.state, clock=clock, emit=emit)
     order = PathOrder(
         resolve=resolver(roles, os.environ),
         local_parallel=prepared.local_parallel,
         rates=prepared.recipe.rate,
+        shared=shared,
         attempts=prepared.recipe.retry_attempts,
+        hedge=None,
         cache=prepared.cache,
-        budget=budget_of(prepared),
+        budget=budget,
         cache_dir=ws.folders.cache,
         log=None,
     )
@@ -88,6 +124,7 @@ async def _plan(prepared: Prepared, roles: Roles, ws: Workspace, blocks: DataBlo
         timeout_s=prepared.limits.task_timeout_s or DEFAULT_CALL_TIMEOUT_S,
     )
     try:
-        return await planner.plan()
+        return await planner.plan(), budget
     finally:
         await client.close()
+        shared.close()

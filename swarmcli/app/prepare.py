@@ -15,6 +15,7 @@ from swarmcli.app.models import (
     models_in_use,
     no_model,
     parallel_of,
+    with_fallbacks,
 )
 from swarmcli.app.options import RunOptions
 from swarmcli.app.workspace import Workspace
@@ -155,7 +156,7 @@ def require_models(prepared: Prepared, ws: Workspace) -> Roles:
     if prepared.roles is None:
         raise no_model(ws.surroundings().env)
     check_prices(
-        prepared.models(),
+        with_fallbacks(prepared.models(), prepared.roles),
         prepared.limits.max_cost_usd,
         allow_unpriced=prepared.options.allow_unpriced,
     )
@@ -188,7 +189,7 @@ def order_of(prepared: Prepared, roles: Roles, history: History | None) -> RunOr
         task_timeout_s=limits.task_timeout_s,
         reserve=limits.reserve,
         schema=recipe.output.schema,
-        finished=history.finished if history is not None else {},
+        history=history or History(),
     )
 
 

@@ -15,7 +15,7 @@ from swarmcli.adapters.clock import SystemClock
 from swarmcli.adapters.event_log import EventLog
 from swarmcli.adapters.files import read_text
 from swarmcli.adapters.runs import RunDir
-from swarmcli.app.compose import PathOrder, compose
+from swarmcli.app.compose import PathOrder, compose, share_limits
 from swarmcli.app.display import LiveDisplay
 from swarmcli.app.models import resolver
 from swarmcli.app.prepare import Prepared, order_of
@@ -27,11 +27,12 @@ from swarmcli.core.replay import History
 from swarmcli.core.routing import Roles
 from swarmcli.core.verdict import StopCause
 from swarmcli.engine.briefing import Briefing
+from swarmcli.engine.departures import Departures
 from swarmcli.engine.order import RunReport
 from swarmcli.engine.run import Run
 from swarmcli.errors import EXIT_SIGINT, StorageError
 from swarmcli.ui.github import GithubSink, in_github_actions
-from swarmcli.ui.lines import JsonLines
+from swarmcli.ui.json_lines import JsonLines
 from swarmcli.ui.say import die_of_broken_pipe, err
 from swarmcli.ui.terminal import Display
 from swarmcli.ui.view import RunView
@@ -67,23 +68,34 @@ async def run_session(
         sinks = [*_streams(prepared, stack, reader), live]
         if in_github_actions(os.environ):
             sinks.append(GithubSink(sys.stderr, os.environ))
-        log = EventLog(run_dir.journal, run=run_dir.id, clock=clock, sinks=sinks)
+
+        def journal_failed(error: StorageError) -> None:
+            run.storage_failed(error)  # it needs the log, and so comes later
+
+        log = EventLog(
+            run_dir.journal, run=run_dir.id, clock=clock, sinks=sinks, on_failure=journal_failed
+        )
+        departures = Departures(log.emit)
         budget = budget_of(prepared)
         if history is not None:
             budget.book(history.spent)
+        shared = share_limits(ws.folders.state, clock=clock, emit=log.emit)
+        stack.callback(shared.close)
         client = compose(
             PathOrder(
                 resolve=resolver(roles, os.environ),
                 local_parallel=prepared.local_parallel,
                 rates=prepared.recipe.rate,
+                shared=shared,
                 attempts=prepared.recipe.retry_attempts,
+                hedge=prepared.recipe.hedge,
                 cache=prepared.cache,
                 budget=budget,
                 cache_dir=ws.folders.cache,
                 log=run_dir.folder / "debug.log",
             ),
             clock=clock,
-            emit=log.emit,
+            emit=departures.emit,
         )
         run = Run(
             order=order_of(prepared, roles, history),
@@ -94,7 +106,8 @@ async def run_session(
             recorder=log,
             clock=clock,
             fingerprint=cache_key,
-            calls=lambda: budget.spent.calls,
+            spent=lambda: budget.spent,
+            has_asked=departures.has_left,
         )
         reader.on_gone = functools.partial(run.cancel, "sigterm")
         live.start()

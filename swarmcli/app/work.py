@@ -101,7 +101,9 @@ def plan(recipe: str | None, task: str | None, options: RunOptions) -> int:
     return print_plan(prepared, ws, blocks)
 
 
-def resume(ref: str | None, options: RunOptions, *, repair: bool = False) -> int:
+def resume(
+    ref: str | None, options: RunOptions, *, repair: bool = False, retry_uncertain: bool = False
+) -> int:
     """`swarm resume [RUN]`: go on with an interrupted run; a finished one prints its result again."""
     ws = open_workspace(quiet=options.quiet)
     run_dir = ws.runs.open(ref) if ref else ws.runs.last_unfinished()
@@ -114,12 +116,16 @@ def resume(ref: str | None, options: RunOptions, *, repair: bool = False) -> int
         for problem in read.problems:
             ws.note(problem)
         history = replay(stamped.event for stamped in read.events)
-        if history.is_whole and history.end is not None:
-            return deliver_again(run_dir, history.end, options)
+        if retry_uncertain:
+            history = replace(history, uncertain={})
         ws = replace(ws, cwd=Path(meta.cwd) if Path(meta.cwd).is_dir() else ws.cwd)
+        recipe = load_recipe(meta.recipe_text, meta.recipe_source, cwd=ws.cwd)
+        if history.is_whole and history.end is not None:
+            output = options.output or recipe.output.file
+            return deliver_again(run_dir, history.end, replace(options, output=output))
         job = _Job(
             command=meta.command,
-            recipe=load_recipe(meta.recipe_text, meta.recipe_source, cwd=ws.cwd),
+            recipe=recipe,
             options=options,
             ws=ws,
             stdin=Stdin(forbidden=True, note=ws.note, text=meta.stdin),
@@ -149,7 +155,7 @@ def _begin(command: Command, recipe: Recipe, options: RunOptions, ws: Workspace)
     job = _Job(command=command, recipe=recipe, options=options, ws=ws, stdin=stdin)
     prepared = _prepare(job)
     if options.dry_run:
-        return preview(prepared)
+        return preview(prepared, blocks_of(ws), ws.cwd)
     if command == MAP and not prepared.tasks:
         ws.note("there are no input lines, so there is nothing to do")
         return 0

@@ -5,11 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
+from swarmcli.cli.flags import duration_s
+
 Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
 HELP = {"help_option_names": ["-h", "--help"]}
 
 models = typer.Typer(help="List models, or fetch the embedded one.", context_settings=HELP)
-cache = typer.Typer(help="Look at the answer cache, or clear it.", context_settings=HELP)
+cache = typer.Typer(help="Look at the answer cache, prune or clear it.", context_settings=HELP)
 
 
 @models.command("list")
@@ -46,6 +48,23 @@ def cache_clear() -> None:
     from swarmcli.app import machine
 
     raise typer.Exit(machine.cache_clear())
+
+
+@cache.command("prune")
+def cache_prune(
+    older_than: Annotated[
+        float | None,
+        typer.Option(
+            parser=duration_s,
+            metavar="DURATION",
+            help="Also answers older than this, for example 30d.",
+        ),
+    ] = None,
+) -> None:
+    """Remove what is expired or unreadable, and files without an entry."""
+    from swarmcli.app import machine
+
+    raise typer.Exit(machine.cache_prune(older_than))
 
 
 def doctor(as_json: Json = False) -> None:

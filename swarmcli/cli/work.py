@@ -105,6 +105,12 @@ def resume(
         bool,
         typer.Option("--repair", help="Leave damaged lines of the journal out (a copy is kept)."),
     ] = False,
+    retry_uncertain: Annotated[
+        bool,
+        typer.Option(
+            "--retry-uncertain", help="Run agents again although their tools may have run already."
+        ),
+    ] = False,
 ) -> int:
     """Go on with an interrupted or partial run; what is finished is not paid again.
 
@@ -114,7 +120,7 @@ def resume(
     """
     from swarmcli.app import work
 
-    return work.resume(run, options, repair=repair)
+    return work.resume(run, options, repair=repair, retry_uncertain=retry_uncertain)
 
 
 COMMANDS: Mapping[str, Callable[..., Any]] = {

@@ -1,7 +1,8 @@
 """The ledger of a run's caps: money, tokens and calls are reserved before they are spent. Pure.
 
 Rule: what is spent and what is reserved never pass a cap together. A call that turns out dearer than its
-reservation is booked as it was, and everything after it is refused: a cap is passed by that call at most.
+reservation is booked as it was, and everything after it is refused: a cap is passed at most by the errors of the
+estimates of the calls that were in flight when it was reached.
 
 The planner and the agents leave the reserved share to the writer, so that a run that reaches its cap can
 still merge what it has. The writer may use all that is left.
@@ -12,7 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from swarmcli.core.events import Usage
 from swarmcli.core.ports import ModelRequest, Purpose
+from swarmcli.core.spend import TURNED_AWAY, Amount, Spent, one_call
 from swarmcli.core.tokens import MESSAGE_OVERHEAD, estimate_tokens
 from swarmcli.recipe.values import Price
 
@@ -23,14 +26,6 @@ Cap = Literal["max_cost_usd", "max_tokens", "max_calls"]
 
 _ROUNDING = 1e-9
 """Dollars: sums of small prices are not exact."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Amount:
-    """Tokens and what they cost; `cost_usd` is None when the price is unknown."""
-
-    tokens: int = 0
-    cost_usd: float | None = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,30 +60,19 @@ class Refusal:
     """False: it may fit once a call that is still open costs less than was reserved for it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spent:
-    """What was used so far."""
-
-    calls: int = 0
-    tokens: int = 0
-    cost_usd: float = 0.0
-    cost_known: bool = True
-    """False after a call without a known price: `cost_usd` is then a lower bound."""
-
-
 def estimate(
     request: ModelRequest, price: Price | None, usual_output: int | None = None
 ) -> Estimate:
     """What `request` may take.
 
     Args:
-        request: a bound on its answer is believed.
+        request: a bound on its answer is believed, until a longer answer was seen.
         price: None when unknown.
-        usual_output: the longest answer seen for this sort of request, for one without a bound.
+        usual_output: the longest answer seen for this sort of request.
     """
     input_tokens = request_tokens(request)
-    bound = request.max_output_tokens or request.model.max_output_tokens
-    output_tokens = bound or usual_output or DEFAULT_OUTPUT_TOKENS
+    bound = output_bound(request)
+    output_tokens = max(bound or 0, usual_output or 0) or DEFAULT_OUTPUT_TOKENS
     return Estimate(
         model=request.model.id,
         most=Amount(
@@ -100,16 +84,28 @@ def estimate(
     )
 
 
+def output_bound(request: ModelRequest) -> int | None:
+    """How many tokens the answer may have at most, where something says so."""
+    return request.max_output_tokens or request.model.max_output_tokens
+
+
 def request_tokens(request: ModelRequest) -> int:
     """About how long the prompt of `request` is."""
     return sum(estimate_tokens(m.content) + MESSAGE_OVERHEAD for m in request.messages)
 
 
-def cost_of(price: Price | None, input_tokens: int, output_tokens: int) -> float | None:
-    """Dollars; None when the price is unknown."""
+def cost_of(
+    price: Price | None, input_tokens: int, output_tokens: int, cached_tokens: int = 0
+) -> float | None:
+    """Dollars; None when the price is unknown. Of the input, `cached_tokens` came from the provider's cache."""
     if price is None:
         return None
-    return (input_tokens * price.input_per_mtok + output_tokens * price.output_per_mtok) / 1_000_000
+    cached_rate = price.cached_input_per_mtok
+    if cached_rate is None:
+        cached_rate = price.input_per_mtok
+    fresh_tokens = input_tokens - cached_tokens
+    dollars = fresh_tokens * price.input_per_mtok + cached_tokens * cached_rate
+    return (dollars + output_tokens * price.output_per_mtok) / 1_000_000
 
 
 @dataclass(slots=True)
@@ -142,6 +138,10 @@ class _Account:
         if purpose != "writer":
             self.open_by_others = max(0.0, self.open_by_others - reserved)
             self.spent_by_others += actual
+
+    def all_closed(self) -> None:
+        """Nothing is open, so nothing is set aside: what rounding has left must not add up."""
+        self.open = self.open_by_others = 0.0
 
 
 class Budget:
@@ -191,16 +191,12 @@ class Budget:
     @property
     def used(self) -> float:
         """The share of the cap that is nearest to its end, spent calls only; 0 without caps."""
-        return max((a.spent / a.cap if a.cap else 1.0 for a in self._accounts.values()), default=0)
+        shares = (a.spent / a.cap if a.cap else float(a.spent > 0) for a in self._accounts.values())
+        return max(shares, default=0.0)
 
     def book(self, spent: Spent) -> None:
         """Count what earlier sessions of the run have spent."""
-        self._spent = Spent(
-            calls=self._spent.calls + spent.calls,
-            tokens=self._spent.tokens + spent.tokens,
-            cost_usd=self._spent.cost_usd + spent.cost_usd,
-            cost_known=self._spent.cost_known and spent.cost_known,
-        )
+        self._spent += spent
         books = _books(Amount(tokens=spent.tokens, cost_usd=spent.cost_usd), calls=spent.calls)
         for cap, account in self._accounts.items():
             account.spent += books[cap]
@@ -238,13 +234,37 @@ class Budget:
             account.open_for(most[cap], purpose)
         return reservation
 
-    def settle(self, reservation: Reservation, actual: Amount) -> None:
-        """Book what a call that was sent really took.
+    def settle(
+        self,
+        reservation: Reservation,
+        actual: Amount,
+        *,
+        usage: Usage | None = None,
+        certain: bool = True,
+    ) -> None:
+        """Book what a call that was sent took.
+
+        Args:
+            reservation: of this call.
+            actual: what the caps count for it.
+            usage: as the provider counted; None when it has not said.
+            certain: False: nobody has said what the call costs, and `actual` is a guess.
+
+        Raises:
+            ValueError: the reservation is not open, or the amount is no amount.
+        """
+        if actual.tokens < 0 or not 0 <= (actual.cost_usd or 0.0) < math.inf:
+            raise ValueError(f"no amount: {actual}")
+        estimated = reservation.amount
+        self._close(reservation, one_call(actual, estimate=estimated, usage=usage, certain=certain))
+
+    def turn_away(self, reservation: Reservation) -> None:
+        """Book a call that the provider refused: it counts as a call, and costs nothing.
 
         Raises:
             ValueError: the reservation is not open.
         """
-        self._close(reservation, actual, calls=1)
+        self._close(reservation, TURNED_AWAY)
 
     def release(self, reservation: Reservation) -> None:
         """Give back what was set aside for a call that was never sent.
@@ -252,23 +272,18 @@ class Budget:
         Raises:
             ValueError: the reservation is not open.
         """
-        self._close(reservation, Amount(), calls=0)
+        self._close(reservation, Spent())
 
-    def _close(self, reservation: Reservation, actual: Amount, *, calls: int) -> None:
+    def _close(self, reservation: Reservation, taken: Spent) -> None:
         if self._open.pop(reservation.id, None) is None:
             raise ValueError(f"reservation {reservation.id} is not open")
-        if actual.tokens < 0 or (actual.cost_usd or 0.0) < 0:
-            raise ValueError(f"nobody pays us: {actual}")
         reserved = _books(reservation.amount, calls=1)
-        booked = _books(actual, calls=calls)
+        booked = _books(Amount(tokens=taken.tokens, cost_usd=taken.cost_usd), calls=taken.calls)
         for cap, account in self._accounts.items():
             account.close(reserved[cap], booked[cap], reservation.purpose)
-        self._spent = Spent(
-            calls=self._spent.calls + calls,
-            tokens=self._spent.tokens + actual.tokens,
-            cost_usd=self._spent.cost_usd + (actual.cost_usd or 0.0),
-            cost_known=self._spent.cost_known and actual.cost_usd is not None,
-        )
+            if not self._open:
+                account.all_closed()
+        self._spent += taken
 
     def _amounts(self, amount: Amount) -> Mapping[Cap, float] | None:
         """One call in each cap's unit; None when a cap on cost meets an unknown price."""

@@ -12,6 +12,9 @@ from swarmcli.recipe.values import Json
 
 SCHEMA_VERSION = 1
 
+BY_PROVIDER = "rate limited by the provider"
+"""The reason in `limit.waiting` and `limit.changed` after a 429."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
@@ -204,6 +207,8 @@ class CallFailed:
     booked_tokens: int = 0
     """What the budget counts for it: nothing where the provider turned it away, else all that was reserved."""
     booked_usd: float | None = 0.0
+    tokens: Usage | None = None
+    """What the provider has counted; None: it has not said, and what is booked is a guess."""
     agent: str | None = None
 
 
@@ -245,8 +250,13 @@ class TurnCompleted:
     """The input key of the request."""
     output: str
     model: str = ""
+    cached: bool = False
+    hedged: bool = False
+    attempts: int = 1
     tokens: Usage | None = None
     cost_usd: float | None = None
+    seconds: float = 0.0
+    """Busy time, as in `agent.completed`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,36 +1,30 @@
 """The numbers of a run, in the shape of `--json`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import cast
 
-from swarmcli.core.events import Usage
 from swarmcli.core.outcomes import Outcome
 from swarmcli.core.receipt import Receipt
+from swarmcli.core.spend import Amount, Spent
 from swarmcli.recipe.values import Json
 
 
 def totals(
-    outcomes: Sequence[Outcome],
-    *,
-    receipt: Receipt,
-    other_usage: Iterable[Usage | None],
-    other_costs: Iterable[float | None],
-    calls: int,
-    duration_s: float,
+    outcomes: Sequence[Outcome], *, receipt: Receipt, spent: Spent, duration_s: float
 ) -> dict[str, Json]:
     """Count and add up.
+
+    Money, tokens and calls are those of every request of the run, over all of its sessions: agents, planner, writer,
+    retries, and calls that failed or were cut off. `usage` and `cost_usd` hold what providers have said, and the cost
+    is null where one call's is unknown. `estimate` is what had been set aside for these calls before they were sent;
+    `booked` is what the caps count, with the estimate in place of what nobody has said. Cached answers cost nothing.
 
     Args:
         outcomes: every agent of the plan.
         receipt: speed-up and critical path.
-        other_usage: tokens of planner and writer.
-        other_costs: their costs; None among them, or among the agents' costs, makes the sum unknown.
-        calls: requests sent to providers, failed ones included.
-        duration_s: wall time of the run.
+        spent: the run's ledger.
+        duration_s: wall time of this session.
     """
-    usage = Usage()
-    for one in [*(o.usage for o in outcomes if not o.cached), *other_usage]:
-        usage = usage + one if one is not None else usage
     states = [o.state for o in outcomes]
     failures = [
         {"agent": o.agent, "kind": o.failure.kind, "message": o.failure.message}
@@ -38,13 +32,15 @@ def totals(
         if o.state == "failed" and o.failure is not None
     ]
     return {
-        "cost_usd": _sum([*(o.cost_usd for o in outcomes), *other_costs]),
+        "cost_usd": _rounded(spent.cost_usd) if spent.cost_known else None,
         "usage": {
-            "input_tokens": usage.input_tokens,
-            "output_tokens": usage.output_tokens,
-            "cached_tokens": usage.cached_tokens,
-            "calls": calls,
+            "input_tokens": spent.usage.input_tokens,
+            "output_tokens": spent.usage.output_tokens,
+            "cached_tokens": spent.usage.cached_tokens,
+            "calls": spent.calls,
         },
+        "estimate": _amount(spent.estimate),
+        "booked": _amount(spent.booked),
         "duration_s": round(duration_s, 3),
         "agents": {
             "total": len(states),
@@ -66,6 +62,9 @@ def totals(
     }
 
 
-def _sum(costs: Sequence[float | None]) -> float | None:
-    known = [cost for cost in costs if cost is not None]
-    return round(sum(known), 6) if len(known) == len(costs) else None
+def _amount(amount: Amount) -> Json:
+    return {"cost_usd": _rounded(amount.cost_usd), "tokens": amount.tokens}
+
+
+def _rounded(cost_usd: float | None) -> float | None:
+    return None if cost_usd is None else round(cost_usd, 6)

@@ -9,7 +9,8 @@ from swarmcli import errors
 from swarmcli.core.outcomes import Outcome
 
 Status = Literal["ok", "partial", "budget", "timeout", "interrupted", "failed"]
-StopCause = Literal["budget", "timeout", "sigint", "sigterm", "fatal", "storage"]
+StopCause = Literal["budget", "timeout", "sigint", "sigterm", "fatal", "outage", "storage"]
+"""`fatal`: no access to a model; `outage`: agent after agent failed the same way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

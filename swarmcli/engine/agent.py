@@ -1,28 +1,34 @@
 """One agent: from a task and its inputs to an outcome. Every failure is a value here."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
-from swarmcli.core.events import AgentCompleted, AgentStarted, AgentUpdated, Failure, Usage
+from swarmcli.core.events import AgentStarted, AgentUpdated, Failure, Usage
 from swarmcli.core.outcomes import Outcome
 from swarmcli.core.plan import Task
-from swarmcli.core.ports import Clock, Emit, ModelClient, ModelReply, ModelRequest
+from swarmcli.core.ports import Clock, ModelClient, ModelReply, ModelRequest, Recorder
+from swarmcli.core.replay import History
 from swarmcli.core.replies import Claim, parse_reply
 from swarmcli.core.routing import with_thinking
 from swarmcli.engine.briefing import Briefing, Inputs, is_tiny
+from swarmcli.engine.turns import Fingerprint, Turns, reused
 from swarmcli.engine.typed import ask_for_json, schema_text, with_schema
-from swarmcli.errors import FailureKind, ModelError, SwarmError
+from swarmcli.errors import (
+    Charge,
+    FailureKind,
+    ModelError,
+    StorageError,
+    SwarmError,
+    UncertainError,
+)
 from swarmcli.recipe.values import Json, Mode
 
 PROMPT_IN_EVENT = 20_000
 DEFAULT_CALL_TIMEOUT_S = 600.0
 
 _BILLED: frozenset[FailureKind] = frozenset({"truncated", "empty", "content_filter", "timeout"})
-"""The provider has worked and will charge for it, but nobody has said how much: unknown, not zero."""
-
-Fingerprint = Callable[[ModelRequest], str]
-"""Hash of everything in a request that can change the answer."""
+"""The provider has worked and will charge for it; where it has not said how much, that is unknown, not zero."""
 
 
 @dataclass(slots=True)
@@ -43,10 +49,21 @@ class _Spent:
         self.cached = self.cached and reply.cached
         if reply.usage is not None and not reply.cached:
             self.usage = (self.usage or Usage()) + reply.usage
-        known = self.cost_usd is not None and reply.cost_usd is not None
-        self.cost_usd = (
-            cast("float", self.cost_usd) + cast("float", reply.cost_usd) if known else None
+        self._pay(reply.cost_usd)
+
+    def add_charge(self, charge: Charge) -> None:
+        """A call that gave no usable answer, and what the provider says it took."""
+        self.cached = False
+        self.usage = (self.usage or Usage()) + Usage(
+            input_tokens=charge.input_tokens,
+            output_tokens=charge.output_tokens,
+            cached_tokens=charge.cached_tokens,
         )
+        self._pay(charge.cost_usd)
+
+    def _pay(self, cost_usd: float | None) -> None:
+        known = self.cost_usd is not None and cost_usd is not None
+        self.cost_usd = cast("float", self.cost_usd) + cast("float", cost_usd) if known else None
 
 
 class AgentRunner:
@@ -55,12 +72,12 @@ class AgentRunner:
     Args:
         client: the composed model path.
         briefing: what all agents share.
-        emit: takes `agent.started` and `agent.updated`; the end of an agent is the engine's to record.
+        recorder: takes what happens to an agent until its end, which is the engine's to record.
         clock: for the times in outcomes; its zero is the start of the run.
         fingerprint: the input key of a request.
-        finished: agents that an earlier session of this run completed; reused where the input key is equal.
+        history: what earlier sessions of this run left; reused where the input key is equal.
         mode: `thinking` asks with reasoning effort, `instant` and `thinking` with the plain answer prompt.
-        task_timeout_s: time for one agent's calls; None: ten minutes.
+        task_timeout_s: time for all calls of one agent together; None: ten minutes.
     """
 
     def __init__(
@@ -68,19 +85,20 @@ class AgentRunner:
         *,
         client: ModelClient,
         briefing: Briefing,
-        emit: Emit,
+        recorder: Recorder,
         clock: Clock,
         fingerprint: Fingerprint,
-        finished: Mapping[str, AgentCompleted],
+        history: History,
         mode: Mode = "swarm",
         task_timeout_s: float | None = None,
     ) -> None:
         self._client = client
         self._briefing = briefing
-        self._emit = emit
+        self._recorder = recorder
+        self._emit = recorder.emit
         self._clock = clock
         self._fingerprint = fingerprint
-        self._finished = finished
+        self._history = history
         self.mode: Mode = mode
         self._timeout_s = task_timeout_s or DEFAULT_CALL_TIMEOUT_S
 
@@ -90,20 +108,30 @@ class AgentRunner:
         try:
             request = self._request(task, inputs)
         except SwarmError as error:
-            self._emit(AgentStarted(agent=task.id, model=self._model_id(task)))
+            self._emit(AgentStarted(agent=task.id, model=self.model_of(task)))
             return self._failed(task, error, started_s, _Spent())
         key = self._fingerprint(request)
         prompt = request.messages[-1].content[:PROMPT_IN_EVENT]
         self._emit(AgentStarted(agent=task.id, model=request.model.id, prompt=prompt))
-        earlier = self._finished.get(task.id)
+        earlier = self._history.finished.get(task.id)
         if earlier is not None and earlier.key == key:
-            return _reused(task, earlier, started_s)
+            return reused(task, earlier, started_s)
         spent = _Spent()
         try:
+            self._refuse_uncertain(task)
             outcome = await self._ask(task, request, spent)
         except SwarmError as error:
             return self._failed(task, error, started_s, spent)
         return replace(outcome, key=key, started_s=started_s, ended_s=self._clock.monotonic())
+
+    def _refuse_uncertain(self, task: Task) -> None:
+        """What was begun with side effects and has no known end is not silently begun again."""
+        tools = self._history.uncertain.get(task.id)
+        if tools:
+            raise UncertainError(
+                f"its tool may have run in an earlier session, and nobody knows how it ended: "
+                f"{', '.join(dict.fromkeys(tools))}; swarm resume --retry-uncertain runs it again"
+            )
 
     def _request(self, task: Task, inputs: Inputs) -> ModelRequest:
         model = self._briefing.model_for(task)
@@ -130,8 +158,17 @@ class AgentRunner:
         return task.output_schema or (profile.output_schema if profile else None)
 
     async def _ask(self, task: Task, request: ModelRequest, spent: _Spent) -> Outcome:
+        turns = Turns(
+            task.id,
+            client=self._client,
+            recorder=self._recorder,
+            fingerprint=self._fingerprint,
+            earlier=self._history.turns.get(task.id, {}),
+            timeout_s=self._timeout_s,
+        )
+
         async def ask(question: ModelRequest) -> ModelReply:
-            reply = await self._client.complete(question)
+            reply = await turns.ask(question)
             spent.add(reply)
             return reply
 
@@ -147,19 +184,20 @@ class AgentRunner:
         reply, output = await ask_for_json(ask, request, lambda: self._emit(again))
         return _done(task, reply.model, spent, output)
 
-    def _model_id(self, task: Task) -> str:
+    def model_of(self, task: Task) -> str:
+        """The LiteLLM id of the model that a task asks; its own word where that is no role of this run."""
         try:
             return self._briefing.model_for(task).id
         except SwarmError:  # a role that this run does not have: that is the failure
             return task.model or ""
 
     def _failed(self, task: Task, error: SwarmError, started_s: float, spent: _Spent) -> Outcome:
-        kind: FailureKind = "template"
         if isinstance(error, ModelError):
-            kind = error.kind
             spent.attempts += error.attempts
             spent.busy_s += error.seconds
-            if (
+            if error.charge is not None:
+                spent.add_charge(error.charge)
+            elif (
                 error.attempts
                 and error.kind in _BILLED
                 and not is_tiny(self._briefing.model_for(task))
@@ -169,8 +207,8 @@ class AgentRunner:
         return Outcome(
             task=task,
             state="failed",
-            failure=Failure(kind=kind, message=error.message),
-            model=self._model_id(task),
+            failure=Failure(kind=_kind_of(error), message=error.message),
+            model=self.model_of(task),
             attempts=spent.attempts,
             usage=spent.usage,
             cost_usd=spent.cost_usd,
@@ -178,6 +216,18 @@ class AgentRunner:
             started_s=started_s,
             ended_s=now,
         )
+
+
+def _kind_of(error: SwarmError) -> FailureKind:
+    match error:
+        case ModelError():
+            return error.kind
+        case UncertainError():
+            return "uncertain"
+        case StorageError():
+            return "internal"
+        case _:
+            return "template"
 
 
 def _done(
@@ -201,40 +251,4 @@ def _done(
         usage=spent.usage,
         cost_usd=spent.cost_usd,
         busy_s=spent.busy_s,
-    )
-
-
-def _reused(task: Task, earlier: AgentCompleted, now_s: float) -> Outcome:
-    """The outcome of an agent that an earlier session finished: nothing is called, nothing is paid."""
-    return Outcome(
-        task=task,
-        state="done",
-        output=earlier.output,
-        status=earlier.status,
-        claims=_claims_of(earlier.claims),
-        model=earlier.model,
-        cached=earlier.cached,
-        reused=True,
-        hedged=earlier.hedged,
-        attempts=earlier.attempts,
-        usage=earlier.tokens,
-        cost_usd=earlier.cost_usd,
-        busy_s=earlier.seconds,
-        started_s=now_s,
-        ended_s=now_s,
-        key=earlier.key,
-    )
-
-
-def _claims_of(value: Json) -> tuple[Claim, ...]:
-    entries = value if isinstance(value, list) else []
-    return tuple(
-        Claim(
-            key=str(e.get("key")),
-            value=e.get("value"),
-            unit=str(e.get("unit", "")),
-            source=str(e.get("source", "")),
-        )
-        for e in entries
-        if isinstance(e, dict)
     )

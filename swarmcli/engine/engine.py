@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 
+from swarmcli.core.breaker import Breaker
 from swarmcli.core.events import (
     AgentCancelled,
     AgentCompleted,
@@ -16,6 +17,7 @@ from swarmcli.core.events import (
     Event,
     Failure,
     PlanTask,
+    Warned,
 )
 from swarmcli.core.outcomes import Outcome, OutcomeState
 from swarmcli.core.plan import Task
@@ -24,6 +26,9 @@ from swarmcli.core.scheduler import Cancel, Decision, Scheduler, Skip, Start
 from swarmcli.core.verdict import StopCause
 from swarmcli.engine.briefing import Inputs
 from swarmcli.errors import NO_ACCESS_KINDS, StorageError
+
+MIN_MEASURED = 3
+"""So many finished agents say how long one takes."""
 
 Execute = Callable[[Task, Inputs], Awaitable[Outcome]]
 """Runs one agent; returns how it ended."""
@@ -38,6 +43,7 @@ class Engine:
         clock: its zero is the start of the run.
         parallel: most agents at work at once.
         fail_fast: stop at the first failure.
+        model_of: the model that an agent asks.
     """
 
     def __init__(
@@ -48,10 +54,13 @@ class Engine:
         clock: Clock,
         parallel: int,
         fail_fast: bool = False,
+        model_of: Callable[[Task], str] = lambda task: task.model or "",
     ) -> None:
         self._execute = execute
         self._recorder = recorder
         self._clock = clock
+        self._model_of = model_of
+        self._breaker = Breaker()
         self._scheduler = Scheduler(parallel=parallel, fail_fast=fail_fast)
         self._outcomes: dict[str, Outcome] = {}
         self._handles: dict[str, asyncio.Task[None]] = {}
@@ -117,6 +126,28 @@ class Engine:
             self._source.cancel()
         self._carry_out(self._scheduler.stop(because, cancel_running=cancel_running))
 
+    @property
+    def median_s(self) -> float | None:
+        """Median busy seconds of the agents that called and finished; None while they are too few to say."""
+        done = (o for o in self._outcomes.values() if o.state == "done")
+        busy = sorted(o.busy_s for o in done if o.busy_s > 0 and not (o.cached or o.reused))
+        return busy[len(busy) // 2] if len(busy) >= MIN_MEASURED else None
+
+    def wind_down(self, because: str, has_asked: Callable[[str], bool]) -> bool:
+        """There is no time for another agent: nothing starts, and who has not asked yet does not ask.
+
+        Returns:
+            False when there is nobody whom that holds back: nothing has changed then.
+        """
+        late = [agent for agent in self._handles if not has_asked(agent)]
+        comes = any(state in {"waiting", "ready"} for state in self._scheduler.states.values())
+        if not late and not comes:
+            return False
+        self.stop("timeout", because, cancel_running=False)
+        for agent in late:
+            self._cancel(agent, because)
+        return True
+
     def _carry_out(self, decisions: Iterable[Decision]) -> None:
         for decision in decisions:
             match decision:
@@ -170,7 +201,15 @@ class Engine:
             outcome = _ended(task, "failed", failure, started_s, self._clock.monotonic())
         if self._handles.get(task.id) is handle:
             del self._handles[task.id]
-        await self._finish(task, outcome)
+        await self._finish(task, self._unasked(outcome))
+
+    def _unasked(self, outcome: Outcome) -> Outcome:
+        """Behind the first one that a spent budget turns away, who has not asked yet has not failed: it was stopped."""
+        failure = outcome.failure
+        turned_away = failure is not None and failure.kind == "budget" and not outcome.attempts
+        if outcome.state != "failed" or not turned_away or self.stopped_by != "budget":
+            return outcome
+        return replace(outcome, state="cancelled")
 
     async def _finish(self, task: Task, outcome: Outcome) -> None:
         if self._was_dropped(task, outcome):
@@ -178,13 +217,15 @@ class Engine:
         try:
             await self._recorder.commit(_end_event(outcome))
         except StorageError as error:
-            self._storage_failed(error)
+            self.storage_failed(error)
             failure = Failure(kind="internal", message=error.message)
             outcome = replace(outcome, state="failed", output=None, failure=failure)
         if self._was_dropped(task, outcome):  # while it was written
             return
         self._outcomes[outcome.agent] = outcome
         if outcome.state == "done":
+            if not (outcome.cached or outcome.reused):
+                self._breaker.answered(outcome.model)
             self._carry_out(self._scheduler.done(outcome.agent))
         elif outcome.state == "cancelled":
             self._carry_out(self._scheduler.cancelled(outcome.agent))
@@ -200,7 +241,7 @@ class Engine:
         return True
 
     def _judge_failure(self, outcome: Outcome) -> None:
-        """Some failures concern the whole run: no access to the model, and a budget that is spent."""
+        """Some failures concern the whole run: no access to a model, a spent budget, a model that is down."""
         failure = outcome.failure
         if failure is None or self.stopped_by is not None:
             return
@@ -208,8 +249,29 @@ class Engine:
             self.stop("fatal", f"{outcome.agent} failed: {failure.message}", cancel_running=True)
         elif failure.kind == "budget":
             self.stop("budget", failure.message, cancel_running=False)
+        else:
+            self._stop_in_vain(outcome, failure)
 
-    def _storage_failed(self, error: StorageError) -> None:
+    def _stop_in_vain(self, outcome: Outcome, failure: Failure) -> None:
+        """Agent after agent fails the same way: go on only where another model has work."""
+        trip = self._breaker.failed(outcome.agent, outcome.model, failure, outcome.attempts)
+        if trip is None or self._has_work_for_another(trip.model):
+            return
+        self._recorder.emit(Warned(message=trip.message))
+        self.stop("outage", trip.because, cancel_running=True)
+
+    def _has_work_for_another(self, model: str) -> bool:
+        """True while an agent of another model runs or could; whoever still waits for inputs does not count."""
+        tasks, states = self._scheduler.tasks, self._scheduler.states
+        at_work = (agent for agent, state in states.items() if state in {"ready", "running"})
+        return any(
+            self._model_of(tasks[agent]) != model
+            for agent in at_work
+            if agent not in self._outcomes
+        )
+
+    def storage_failed(self, error: StorageError) -> None:
+        """Nothing can be kept any more, so nothing more is started or paid for."""
         self.storage_error = self.storage_error or error
         self.stop("storage", error.message, cancel_running=True)
 

@@ -84,7 +84,7 @@ class Finish:
             return Merged(text=next(leaf.output for leaf in leaves if leaf.output is not None))
         if strategy != "write":
             return await self._merger.merge(strategy, leaves)
-        if self._hurried or stopped_by in {"fatal", "storage"}:
+        if self._hurried or stopped_by in {"fatal", "outage", "storage"}:
             return await self._plainly(leaves, "the run was stopped")
         try:
             async with asyncio.TaskGroup() as group:

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from swarmcli.core.events import AgentCompleted, RunEnd, RunStarted
+from swarmcli.core.events import RunEnd, RunStarted
 from swarmcli.core.merge import Merged
 from swarmcli.core.outcomes import Outcome
 from swarmcli.core.plan import Task
+from swarmcli.core.replay import History
 from swarmcli.core.routing import ModeChoice
 from swarmcli.errors import SwarmError
 from swarmcli.recipe.values import Json, MergeStrategy
@@ -38,8 +39,8 @@ class RunOrder:
     """Share of the time kept for a merge that calls a model."""
     schema: Mapping[str, Json] | None = None
     """What the result must fit, where a model writes it."""
-    finished: Mapping[str, AgentCompleted] = field(default_factory=dict[str, AgentCompleted])
-    """What earlier sessions of this run completed."""
+    history: History = field(default_factory=History)
+    """What earlier sessions of this run left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

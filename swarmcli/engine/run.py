@@ -17,15 +17,18 @@ from swarmcli.core.outcomes import Outcome
 from swarmcli.core.plan import Plan, Task
 from swarmcli.core.ports import Clock, ModelClient, Recorder
 from swarmcli.core.receipt import receipt
+from swarmcli.core.spend import Spent
 from swarmcli.core.totals import totals
 from swarmcli.core.verdict import StopCause, Verdict, verdict
-from swarmcli.engine.agent import DEFAULT_CALL_TIMEOUT_S, AgentRunner, Fingerprint
+from swarmcli.engine.agent import DEFAULT_CALL_TIMEOUT_S, AgentRunner
 from swarmcli.engine.briefing import Briefing
+from swarmcli.engine.deadline import Deadline
 from swarmcli.engine.engine import Engine
 from swarmcli.engine.finish import Finish
 from swarmcli.engine.merger import Merger
 from swarmcli.engine.order import RunOrder, RunReport
 from swarmcli.engine.planner import Planner
+from swarmcli.engine.turns import Fingerprint
 from swarmcli.engine.work import Work
 from swarmcli.errors import ModelError, StorageError, SwarmError
 from swarmcli.recipe.values import Json
@@ -44,7 +47,8 @@ class Run:
         recorder: the journal and the displays.
         clock: its zero is the start of the run.
         fingerprint: the input key of a request.
-        calls: how many requests were sent so far.
+        spent: the ledger of the run so far, earlier sessions included.
+        has_asked: whether a call of that agent has left for a provider.
     """
 
     def __init__(
@@ -56,22 +60,23 @@ class Run:
         recorder: Recorder,
         clock: Clock,
         fingerprint: Fingerprint,
-        calls: Callable[[], int],
+        spent: Callable[[], Spent],
+        has_asked: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self._order = order
         self._briefing = briefing
         self._client = client
         self._recorder = recorder
         self._clock = clock
-        self._calls = calls
+        self._spent = spent
         self._mode = order.mode.mode
         self._runner = AgentRunner(
             client=client,
             briefing=briefing,
-            emit=recorder.emit,
+            recorder=recorder,
             clock=clock,
             fingerprint=fingerprint,
-            finished=order.finished,
+            history=order.history,
             mode=self._mode,
             task_timeout_s=order.task_timeout_s,
         )
@@ -81,7 +86,9 @@ class Run:
             clock=clock,
             parallel=order.parallel,
             fail_fast=order.fail_fast,
+            model_of=self._runner.model_of,
         )
+        self._deadline = Deadline(self._engine, clock, order.timeout_s, has_asked)
         self._planning = Work()
         self._planner_made = order.planner_made
         self._error: SwarmError | None = None
@@ -116,6 +123,10 @@ class Run:
         """The first signal: nothing new starts; running agents may finish."""
         self._engine.stop(cause, "interrupted", cancel_running=False)
 
+    def storage_failed(self, error: StorageError) -> None:
+        """The journal cannot be written any more."""
+        self._engine.storage_failed(error)
+
     def cancel(self, cause: StopCause) -> None:
         """The grace is over, or the second signal: running agents and a running merge are cancelled."""
         self._engine.stop(cause, "interrupted", cancel_running=True)
@@ -123,7 +134,8 @@ class Run:
 
     async def _run_agents(self) -> None:
         async with asyncio.TaskGroup() as group:
-            deadline = group.create_task(self._deadline())
+            keep = self._order.reserve if self._strategy_calls_model() else 0.0
+            deadline = group.create_task(self._deadline.watch(keep))
             await self._engine.run(self._source)
             deadline.cancel()
 
@@ -176,16 +188,6 @@ class Run:
         schema = self._order.schema
         self._engine.add(
             [Task(id=ANSWER, prompt=prompt, group=ANSWER, model=model, output_schema=schema)]
-        )
-
-    async def _deadline(self) -> None:
-        timeout_s = self._order.timeout_s
-        if timeout_s is None:
-            return
-        keep = timeout_s * self._order.reserve if self._strategy_calls_model() else 0.0
-        await self._clock.sleep(max(0.0, timeout_s - keep - self._clock.monotonic()))
-        self._engine.stop(
-            "timeout", f"the run's time ({timeout_s:g} s) is over", cancel_running=True
         )
 
     def _strategy_calls_model(self) -> bool:
@@ -257,14 +259,10 @@ class Run:
         )
 
     def _totals(self, outcomes: Sequence[Outcome]) -> dict[str, Json]:
-        planning, merging = self._planning, self._merger.work
-        others: list[Outcome | Work] = [planning, merging, *self._engine.dropped]
         numbers = totals(
             outcomes,
-            receipt=receipt(outcomes, planning.spans, merging.spans),
-            other_usage=[other.usage for other in others],
-            other_costs=[other.cost_usd for other in others],
-            calls=self._calls(),
+            receipt=receipt(outcomes, self._planning.spans, self._merger.work.spans),
+            spent=self._spent(),
             duration_s=self._clock.monotonic(),
         )
         return {"mode": self._mode, **numbers}

@@ -329,9 +329,9 @@ def _limits(entry: schema.LimitsEntry) -> values.Limits:
 
 
 def _hedge(entry: str | schema.HedgeEntry | None) -> values.Hedge | None:
-    if isinstance(entry, str):
-        return values.Hedge() if entry == "on" else None
-    return _same(values.Hedge, entry) if entry else None
+    if isinstance(entry, schema.HedgeEntry):
+        return _same(values.Hedge, entry)
+    return None if entry == "off" else values.Hedge()
 
 
 def _tools(entry: schema.ToolsEntry) -> values.Tools:

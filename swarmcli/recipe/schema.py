@@ -163,6 +163,12 @@ class PriceEntry(_Strict):
 
     input_per_mtok: float = Field(ge=0, description="USD per million prompt tokens.")
     output_per_mtok: float = Field(ge=0, description="USD per million answer tokens.")
+    cached_input_per_mtok: float | None = Field(
+        default=None,
+        ge=0,
+        description="USD per million prompt tokens that the provider read from its cache; "
+        "without it they cost what other prompt tokens do.",
+    )
 
 
 class ModelEntry(_Strict):
@@ -419,7 +425,7 @@ class RecipeFile(_Strict):
             Discriminator(_shape),
         ]
         | None
-    ) = Field(default=None, description="Duplicate calls for stragglers; or off.")
+    ) = Field(default=None, description="Duplicate calls for stragglers: on by default; or off.")
     cache: CacheEntry = CacheEntry()
     on_error: values.OnError = Field(default="continue", description="After a failed agent.")
     min_success: Percent = Field(

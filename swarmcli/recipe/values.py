@@ -11,6 +11,7 @@ Mode = Literal["auto", "instant", "thinking", "agent", "swarm"]
 ParamType = Literal["string", "integer", "number", "boolean", "file", "list"]
 MergeStrategy = Literal["auto", "write", "concat", "json", "jsonl", "table", "majority"]
 CacheMode = Literal["use", "refresh", "only", "off"]
+Canonical = Literal["text", "number", "choice", "json"]
 OnError = Literal["continue", "fail_fast"]
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
@@ -26,6 +27,8 @@ class Price:
 
     input_per_mtok: float
     output_per_mtok: float
+    cached_input_per_mtok: float | None = None
+    """Of input tokens that the provider read from its own cache; None: as other input."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +103,7 @@ class Vote:
     models: tuple[str, ...] = ()
     samples: int = 1
     rule: Literal["unanimous", "majority"] = "unanimous"
-    canonical: Literal["text", "number", "choice", "json"] = "text"
+    canonical: Canonical = "text"
     escalate: str | None = None
     notes: bool = True
     audit: float = 0.0
@@ -238,7 +241,8 @@ class Recipe:
     limits: Limits = Limits()
     rate: tuple[Rate, ...] = ()
     retry_attempts: int = 5
-    hedge: Hedge | None = None
+    hedge: Hedge | None = Hedge()
+    """None: off."""
     cache: CacheRules = CacheRules()
     on_error: OnError = "continue"
     min_success: float = 1.0

@@ -1,0 +1,141 @@
+"""What one agent asks, call after call, and what an earlier session of the run left of it.
+
+Rule: an answer that another call builds on is durable before that call leaves; a resumed run takes it from
+the journal instead of paying for it again.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from swarmcli.core.events import AgentCompleted, TurnCompleted
+from swarmcli.core.outcomes import Outcome
+from swarmcli.core.plan import Task
+from swarmcli.core.ports import ModelClient, ModelReply, ModelRequest, Recorder
+from swarmcli.core.replies import Claim
+from swarmcli.errors import ModelError
+from swarmcli.recipe.values import Json
+
+Fingerprint = Callable[[ModelRequest], str]
+"""Hash of everything in a request that can change the answer."""
+
+
+class Turns:
+    """The calls of one agent, one after the other, in the time that they have together.
+
+    Args:
+        agent: its id.
+        client: the composed model path.
+        recorder: takes `turn.completed`.
+        fingerprint: the input key of a request.
+        earlier: answers from an earlier session, by input key.
+        timeout_s: for all calls; waiting for a slot and earlier sessions do not count.
+    """
+
+    def __init__(
+        self,
+        agent: str,
+        *,
+        client: ModelClient,
+        recorder: Recorder,
+        fingerprint: Fingerprint,
+        earlier: Mapping[str, TurnCompleted],
+        timeout_s: float,
+    ) -> None:
+        self._agent = agent
+        self._client = client
+        self._recorder = recorder
+        self._fingerprint = fingerprint
+        self._earlier = earlier
+        self._timeout_s = timeout_s
+        self._left_s = timeout_s
+        self._answered: tuple[ModelRequest, ModelReply] | None = None
+        """The last call, while it is not durable."""
+
+    async def ask(self, question: ModelRequest) -> ModelReply:
+        """The next answer.
+
+        Raises:
+            ModelError: there is none, or no time to ask for it.
+            StorageError: the one before it cannot be made durable.
+        """
+        if self._answered is not None:
+            await self._keep(*self._answered)
+            self._answered = None
+        turn = self._earlier.get(self._fingerprint(question)) if self._earlier else None
+        if turn is not None:
+            return _replayed(turn)
+        if self._left_s <= 0:
+            raise ModelError(
+                f"the agent's time ({self._timeout_s:g} s) is over before it could ask again",
+                kind="timeout",
+                model=question.model.id,
+            )
+        reply = await self._client.complete(replace(question, timeout_s=self._left_s))
+        self._left_s -= reply.seconds
+        self._answered = question, reply
+        return reply
+
+    async def _keep(self, question: ModelRequest, reply: ModelReply) -> None:
+        await self._recorder.commit(
+            TurnCompleted(
+                agent=self._agent,
+                key=self._fingerprint(question),
+                output=reply.text,
+                model=reply.model,
+                cached=reply.cached,
+                hedged=reply.hedged,
+                attempts=reply.attempts,
+                tokens=reply.usage,
+                cost_usd=reply.cost_usd,
+                seconds=round(reply.seconds, 4),
+            )
+        )
+
+
+def _replayed(turn: TurnCompleted) -> ModelReply:
+    return ModelReply(
+        text=turn.output,
+        model=turn.model,
+        usage=turn.tokens,
+        cost_usd=turn.cost_usd,
+        cached=turn.cached,
+        attempts=turn.attempts,
+        seconds=turn.seconds,
+        hedged=turn.hedged,
+    )
+
+
+def reused(task: Task, earlier: AgentCompleted, now_s: float) -> Outcome:
+    """The outcome of an agent that an earlier session finished: nothing is called, nothing is paid."""
+    return Outcome(
+        task=task,
+        state="done",
+        output=earlier.output,
+        status=earlier.status,
+        claims=_claims_of(earlier.claims),
+        model=earlier.model,
+        cached=earlier.cached,
+        reused=True,
+        hedged=earlier.hedged,
+        attempts=earlier.attempts,
+        usage=earlier.tokens,
+        cost_usd=earlier.cost_usd,
+        busy_s=earlier.seconds,
+        started_s=now_s,
+        ended_s=now_s,
+        key=earlier.key,
+    )
+
+
+def _claims_of(value: Json) -> tuple[Claim, ...]:
+    entries = value if isinstance(value, list) else []
+    return tuple(
+        Claim(
+            key=str(e.get("key")),
+            value=e.get("value"),
+            unit=str(e.get("unit", "")),
+            source=str(e.get("source", "")),
+        )
+        for e in entries
+        if isinstance(e, dict)
+    )
