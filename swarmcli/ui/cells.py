@@ -24,6 +24,10 @@ STYLES = {
 """What each style name of a `Span` looks like: words that Rich and `terminal.paint` both know."""
 
 
+MAX_SECONDS = 1e9
+"""No log can claim a time that cannot be written down."""
+
+
 class Span(NamedTuple):
     """A piece of a row; `style` is a key of `STYLES`."""
 
@@ -111,7 +115,7 @@ def spread(left: Row, right: Row, width: int, ellipsis: str = "…") -> Row:
 
 def duration(seconds: float) -> str:
     """`0s`, `42s`, `1m22s`, `1h02m`: at most six cells up to 100 hours."""
-    whole = int(max(0.0, seconds))
+    whole = int(min(max(0.0, seconds), MAX_SECONDS))
     if whole < 60:
         return f"{whole}s"
     if whole < 3600:
@@ -121,7 +125,7 @@ def duration(seconds: float) -> str:
 
 def clock(seconds: float) -> str:
     """`00:42`, `71:05`: minutes and seconds, for the start of a plain line."""
-    whole = int(max(0.0, seconds))
+    whole = int(min(max(0.0, seconds), MAX_SECONDS))
     return f"{whole // 60:02d}:{whole % 60:02d}"
 
 
@@ -136,6 +140,11 @@ def count(tokens: int) -> str:
     if tokens < 99_950_000:
         return f"{tokens / 1e6:.1f}M"
     return f"{tokens / 1e6:.0f}M"
+
+
+def cap(amount: float) -> str:
+    """`$2.00`, `$0.0030`: a limit as it was set, never rounded to another one that looks exact."""
+    return dollars(amount, 2 if round(amount, 2) == amount else 4)
 
 
 def dollars(amount: float, digits: int = 2) -> str:

@@ -15,7 +15,8 @@ from swarmcli.ui.cells import count, duration
 from swarmcli.ui.clean import clean_result, one_line
 from swarmcli.ui.lines import guard
 from swarmcli.ui.state import fault_text
-from swarmcli.ui.steps import Agent, State, Step
+from swarmcli.ui.steps import Agent, Spend, State, Step
+from swarmcli.ui.summary import cost, estimated
 from swarmcli.ui.terminal import is_on
 from swarmcli.ui.view import RunView
 
@@ -167,15 +168,17 @@ class GithubSink:
         ]
         if isinstance(seconds, int | float):
             facts.append(duration(seconds))
-        if view.money():
-            facts.append(view.money().replace("$", "\\$"))
+        if end is not None and (money := f"{cost(end, view, '/')}{estimated(end, view)}"):
+            facts.append(money.replace("$", "\\$"))
+        if traffic := view.traffic.summary():
+            facts.append(_cell(traffic))
         return " · ".join(facts)
 
     def _table(self) -> str:
         rows = ["| step | agents | failed | time | tokens | cost |", "|---|--:|--:|--:|--:|--:|"]
         for phase in (self.view.plan, self.view.merge):
             if phase.seconds is not None:
-                spend = f"{count(phase.spend.tokens)} | {_dollars(phase.spend.cost_usd)}"
+                spend = f"{count(phase.spend.tokens)} | {_cost(phase.spend)}"
                 rows.append(f"| {phase.name} | | | {duration(phase.seconds)} | {spend} |")
         rows += [_step_row(step) for step in self.view.steps()]
         return "\n".join(rows)
@@ -193,15 +196,17 @@ class GithubSink:
 def _step_row(step: Step) -> str:
     began = step.last_t if step.first_t is None else step.first_t
     took = duration(step.last_t - began)
-    cost = "?" if step.spend.unpriced else _dollars(step.spend.cost_usd)
     return (
         f"| {_cell(step.name)} | {len(step.agents)} | {step.counts[State.FAILED]} | {took} "
-        f"| {count(step.spend.tokens)} | {cost} |"
+        f"| {count(step.spend.tokens)} | {_cost(step.spend)} |"
     )
 
 
-def _dollars(amount: float) -> str:
-    return f"\\${amount:.4f}" if amount else ""
+def _cost(spend: Spend) -> str:
+    if spend.unpriced:
+        return "?"
+    about = "~" if spend.guessed else ""
+    return f"{about}\\${spend.cost_usd:.4f}" if spend.cost_usd else ""
 
 
 def _cell(text: str) -> str:

@@ -1,15 +1,13 @@
-"""Progress as lines: one fact a line for people and logs, one JSON object a line for programs.
+"""Progress as lines for people and logs: one fact a line.
 
 Rule: a line never starts with foreign text. Everything is prefixed and cleaned, so no model can forge a line of ours,
 a command of a CI runner, or what a terminal obeys.
 """
 
 import json
-import math
-import re
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import TextIO, cast
+from collections.abc import Callable
+from typing import TextIO
 
 from swarmcli.core.events import (
     AgentCancelled,
@@ -43,20 +41,23 @@ from swarmcli.core.events import (
     ToolStarted,
     TurnCompleted,
     Warned,
-    to_record,
 )
-from swarmcli.ui.cells import Span, clock, count, dollars, duration
+from swarmcli.ui.cells import Span, cap, clock, count, duration
 from swarmcli.ui.clean import one_line
-from swarmcli.ui.state import fault_text, retry_word
+from swarmcli.ui.state import fault_text
 from swarmcli.ui.steps import ENDED, Spend, State, Step
+from swarmcli.ui.summary import cost, estimated
 from swarmcli.ui.terminal import paint
 from swarmcli.ui.ticker import Ticker
+from swarmcli.ui.traffic import retry_word
 from swarmcli.ui.view import RunView
 from swarmcli.ui.writer import LineWriter
 
 FEW_AGENTS = 20
 """Up to so many agents, each one's start and end is a line; so many failures and retries are told one by one."""
 BEAT_S, SLOW_BEAT_S, FIRST_MINUTE_S = 10.0, 30.0, 60.0
+LIMIT_LINE_S = 1.0
+"""Between two lines about the same limit."""
 MAX_TEXT = 500
 CLOSE_TIMEOUT_S = 2.0
 
@@ -100,7 +101,8 @@ class PlainLines:
         self._t = 0.0
         self._told: dict[str, int] = {}
         self._retried: set[str] = set()
-        self._limited: set[str] = set()
+        self._limited: dict[str, tuple[float, bool]] = {}
+        """Bucket -> when its limit was last told, and whether it had refused calls then."""
 
     def start(self) -> None:
         """Begin the heartbeat, on the running event loop."""
@@ -123,13 +125,15 @@ class PlainLines:
                 | AgentCancelled()
             ):
                 self._on_agent(stamped.event)
-            case CallRetry() | LimitWaiting() | LimitChanged() | BudgetWarning():
+            case CallRetry() | CallHedged():
+                self._on_call(stamped.event)
+            case LimitWaiting() | LimitChanged():
                 self._on_limit(stamped.event)
-            case ConflictFound() | Warned():
+            case ConflictFound() | Warned() | BudgetWarning():
                 self._on_notice(stamped.event)
             case PlanTask() | AgentUpdated() | CallStarted() | CallCompleted():
                 pass
-            case CallFailed() | CallHedged() | TurnCompleted() | ToolStarted() | ToolCompleted():
+            case CallFailed() | TurnCompleted() | ToolStarted() | ToolCompleted():
                 pass
 
     def tick(self, now_t: float) -> None:
@@ -139,7 +143,7 @@ class PlainLines:
         every = BEAT_S if now_t < FIRST_MINUTE_S else SLOW_BEAT_S
         self._next_beat = (now_t // every + 1) * every
         self._t = max(self._t, now_t)
-        view = self.view
+        view, retries = self.view, self.view.traffic.retries.total()
         money, eta = view.money(), view.eta_s(now_t)
         facts = (
             f"{view.ended}/{view.total}"
@@ -147,12 +151,15 @@ class PlainLines:
             else "planning"
             if view.planning
             else "starting",
+            f"{view.starting} starting" if view.starting else "",
             f"{view.running} running",
             f"{view.waiting} waiting",
             f"{view.counts[State.FAILED]} failed",
-            f"{view.retries} retries" if view.retries else "",
+            f"{retries} {'retry' if retries == 1 else 'retries'}" if retries else "",
+            f"{view.traffic.hedges} hedged" if view.traffic.hedges else "",
             money,
             f"eta ~{duration(max(5, round(eta / 5) * 5))}" if eta is not None else "",
+            self._held(now_t),
         )
         self._line("progress", _join(*facts))
 
@@ -173,16 +180,24 @@ class PlainLines:
             case RunStarted():
                 models = ", ".join(map(one_line, view.models)) or "no model"
                 why = f" ({one_line(event.model_reason)})" if event.model_reason else ""
-                cap = "" if event.max_cost_usd is None else f"max {dollars(event.max_cost_usd)}"
+                most = "" if event.max_cost_usd is None else f"max {cap(event.max_cost_usd)}"
                 again = "resumed" if event.resumed else ""
-                self._line(f"run {view.short_run}", _join(view.recipe, again, models + why, cap))
+                self._line(f"run {view.short_run}", _join(view.recipe, again, models + why, most))
             case ModeChosen():
                 self._line("mode", _join(view.mode, one_line(event.reason)))
             case RunEnd():
                 word, style = _END_WORDS.get(event.status, (one_line(event.status), ""))
                 error = event.error
                 fault = "" if error is None else fault_text(error.kind, error.message)
-                facts = _join(duration(self._t), self._agents(), self._spent(), fault)
+                tokens = view.spend.tokens
+                facts = _join(
+                    duration(self._t),
+                    self._agents(),
+                    f"{count(tokens)} tok" if tokens else "",
+                    f"{cost(event, view, '/')}{estimated(event, view)}",
+                    view.traffic.summary(),
+                    fault,
+                )
                 self._line(f"run {view.short_run}", facts, word, style)
 
     def _on_phase(self, event: PlanStarted | PlanReady | MergeStarted | MergeCompleted) -> None:
@@ -247,35 +262,61 @@ class PlainLines:
             facts = (f"{done}/{size}", f"{failed} failed" if failed else "", _cost(step.spend))
             self._line(step.name, _join(*facts), "done", "warn" if failed else "ok")
 
-    def _on_limit(self, event: CallRetry | LimitWaiting | LimitChanged | BudgetWarning) -> None:
+    def _on_call(self, event: CallRetry | CallHedged) -> None:
+        if isinstance(event, CallHedged):
+            if self._verbose or self.view.total <= FEW_AGENTS:
+                also = "" if event.to == event.model else f"to {one_line(event.to)}"
+                facts = _join(f"after {event.after_s:.1f}s", also)
+                self._line(one_line(event.agent or "call"), facts, "hedged", "wait")
+            return
+        who = event.agent or ("plan" if event.purpose == "planner" else "merge")
+        if who in self._retried and not self._verbose:
+            return
+        if self._may_tell("retries", self._verbose):
+            self._retried.add(who)
+            wait = f"waits {event.delay_s:.0f}s ({event.attempt + 1}/{event.max})"
+            self._line(one_line(who), f"{retry_word(event.kind)}, {wait}", "retry", "wait")
+
+    def _on_limit(self, event: LimitWaiting | LimitChanged) -> None:
+        """Once when a limit first holds calls back and once when it first refuses some; all changes with `-v`.
+
+        Never twice a second: the heartbeat tells how it stands later.
+        """
+        traffic = self.view.traffic
+        limit = traffic.limits.get(event.bucket)
+        if limit is None:
+            return
+        holding, refusing = limit.is_holding(self._t), limit.has_refused
+        told_t, told_refusing = self._limited.get(event.bucket, (None, False))
+        news = (holding and told_t is None) or (refusing and not told_refusing)
+        if not news and not (self._verbose and isinstance(event, LimitChanged)):
+            return
+        if told_t is not None and self._t - told_t < LIMIT_LINE_S:
+            return
+        if told_t is not None or self._may_tell("limits", self._verbose):
+            self._limited[event.bucket] = (self._t, refusing)
+            self._line("limit", traffic.line(limit, self._t), style="wait")
+
+    def _held(self, now_t: float) -> str:
+        """What holds most calls back, for the heartbeat."""
+        traffic = self.view.traffic
+        holding = [limit for limit in traffic.shown(now_t) if limit.is_holding(now_t)]
+        if not holding:
+            return ""
+        most = max(holding, key=lambda limit: limit.waiting)
+        more = f" (and {len(holding) - 1} more limits)" if len(holding) > 1 else ""
+        return f"{traffic.line(most, now_t)}{more}"
+
+    def _on_notice(self, event: ConflictFound | Warned | BudgetWarning) -> None:
         match event:
-            case CallRetry():
-                who = event.agent or ("plan" if event.purpose == "planner" else "merge")
-                if (who in self._retried and not self._verbose) or not self._may_tell(
-                    "retries", self._verbose
-                ):
-                    return
-                self._retried.add(who)
-                wait = f"waits {event.delay_s:.0f}s ({event.attempt + 1}/{event.max})"
-                self._line(one_line(who), f"{retry_word(event.kind)}, {wait}", "retry", "wait")
-            case LimitWaiting():
-                if event.waiting and event.bucket not in self._limited:
-                    self._limited.add(event.bucket)
-                    held = f"{event.waiting} calls wait"
-                    self._line("limit", _join(one_line(event.bucket), held, one_line(event.reason)))
-            case LimitChanged():
-                if self._verbose:
-                    now = f"{event.parallel} at once"
-                    self._line("limit", _join(one_line(event.bucket), now, one_line(event.reason)))
+            case Warned():
+                self._line("warning", one_line(event.message), style="warn")
             case BudgetWarning():
                 self._line("budget", one_line(event.message), style="warn")
-
-    def _on_notice(self, event: ConflictFound | Warned) -> None:
-        if isinstance(event, Warned):
-            self._line("warning", one_line(event.message), style="warn")
-        elif self._may_tell("conflicts", self._verbose):
-            values = json.dumps(event.values, ensure_ascii=False)
-            self._line("conflict", _join(one_line(event.key), one_line(values)), style="warn")
+            case ConflictFound():
+                if self._may_tell("conflicts", self._verbose):
+                    values = one_line(json.dumps(event.values, ensure_ascii=False))
+                    self._line("conflict", _join(one_line(event.key), values), style="warn")
 
     # Words.
 
@@ -300,10 +341,6 @@ class PlainLines:
         noun = "agent" if total == 1 else "agents"
         return f"{total} {noun} ({parts})" if parts else f"{total} {noun}"
 
-    def _spent(self) -> str:
-        tokens = self.view.spend.tokens
-        return _join(f"{count(tokens)} tok" if tokens else "", self.view.money())
-
     def _line(self, who: str, text: str, word: str = "", style: str = "") -> None:
         text = text[: MAX_TEXT - 1] + "…" if len(text) > MAX_TEXT else text
         row = [Span(f"[{clock(self._t)}] ", "dim"), Span(f"{who:<11}"), Span(" ")]
@@ -319,8 +356,7 @@ def _join(*facts: str) -> str:
 
 
 def _cost(spend: Spend) -> str:
-    known = dollars(spend.cost_usd, 4) if spend.cost_usd else ""
-    money = "$?" if spend.unpriced else known
+    money = spend.money(4) if spend.cost_usd or spend.unpriced else ""
     return _join(f"{count(spend.tokens)} tok" if spend.tokens else "", money)
 
 
@@ -328,54 +364,3 @@ def guard(text: str) -> str:
     """The line without what a GitHub runner takes for a command: `##[` anywhere, `::` at its start."""
     text = text.replace("##[", "## [")
     return f": :{text.lstrip()[2:]}" if text.lstrip().startswith("::") else text.rstrip()
-
-
-class JsonLines:
-    """Every event as one JSON object a line, for `--format stream-json` and `--events FILE`.
-
-    The lines are plain UTF-8 in which everything that could act on a terminal is escaped.
-
-    Args:
-        stream: stdout or a file.
-        on_error: called once when the reader has gone or the disk is full; later events are dropped.
-    """
-
-    def __init__(self, stream: TextIO, on_error: Callable[[OSError], None] | None = None) -> None:
-        self._writer = LineWriter(stream, on_error, encoding="utf-8")
-
-    @property
-    def error(self) -> OSError | None:
-        """Why nothing is written any more."""
-        return self._writer.error
-
-    def feed(self, stamped: Stamped) -> None:
-        self._writer.write(json_line(to_record(stamped)))
-
-    def close(self) -> None:
-        """Write what is left, for as long as somebody reads."""
-        self._writer.close()
-
-
-_UNSAFE = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
-
-
-def json_line(record: Mapping[str, object]) -> str:
-    """The record as JSON on one line; numbers that JSON has no word for are null."""
-    try:
-        text = json.dumps(record, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError):
-        text = json.dumps(_strict(record), ensure_ascii=False, allow_nan=False)
-    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-
-
-def _strict(value: object) -> object:
-    """The value in JSON's own types."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, str | int):
-        return value
-    if isinstance(value, Mapping):
-        return {str(k): _strict(v) for k, v in cast("Mapping[object, object]", value).items()}
-    if isinstance(value, Iterable):
-        return [_strict(item) for item in cast("Iterable[object]", value)]
-    return str(value)

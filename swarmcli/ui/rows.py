@@ -1,13 +1,14 @@
 """The rows of steps and of their agents. Pure.
 
-Rule: failures first, then what waits, then what runs, longest first; so a row moves only when one above it ends.
+Rule: failures first, then what had to try again, then what asks, in the order in which they began
+to; so a row moves only when one above it ends.
 """
 
 import re
 from collections.abc import Iterable
-from itertools import islice
+from itertools import chain, islice
 
-from swarmcli.ui.cells import Row, Span, cells, count, dollars, duration, fit, spread
+from swarmcli.ui.cells import Row, Span, cells, count, duration, fit, spread
 from swarmcli.ui.glyphs import STYLE_OF, Glyphs
 from swarmcli.ui.state import RunState
 from swarmcli.ui.steps import LIVE, Agent, Phase, Retry, Spend, State, Step
@@ -18,7 +19,7 @@ STRIP_FROM = 41
 """A step of so many agents shows each of them as one cell."""
 STRIP_ROOM = 9
 SHOWN_FAILURES = 3
-SHOWN_RETRIES = 3
+SHOWN_RETRIED = 3
 
 _UNCALLED = frozenset({State.CACHED, State.REUSED, State.SKIPPED})
 """They took no time of their own."""
@@ -86,7 +87,7 @@ class StepRows:
         if size == 1 or size <= room:
             return 0 if size == 1 else size
         strip = -(-size // max(1, self.width - 3)) if size >= STRIP_FROM else 0
-        return min(SHOWN_FAILURES, len(step.failed)) + len(step.live) + 1 + strip
+        return min(SHOWN_FAILURES, len(step.failed)) + step.live + 1 + strip
 
     def body(self, step: Step, room: int) -> list[Row]:
         """The agents of a live step in at most `room` rows."""
@@ -117,25 +118,29 @@ class StepRows:
         return Span(self.g.last if index == total - 1 else self.g.tee, "dim")
 
     def _chosen(self, step: Step, room: int) -> list[Agent]:
-        """Newest failures, then the oldest retries, then who has run longest."""
+        """Newest failures, who had to try again first, who asked first, and who has not asked yet."""
         most = max(1, room // 3)
         failed = list(islice(reversed(step.failed), min(SHOWN_FAILURES, most, room)))
         room -= len(failed)
-        retrying = list(islice(step.retrying.values(), min(SHOWN_RETRIES, most, room)))
-        room -= len(retrying)
-        taken = set(map(id, retrying))
-        running = (agent for agent in step.live.values() if id(agent) not in taken)
-        return [*failed, *retrying, *islice(running, max(0, room))]
+        retried = list(islice(step.troubled.values(), min(SHOWN_RETRIED, most, room)))
+        room -= len(retried)
+        taken = set(map(id, retried))
+        live = chain(step.asking.values(), step.started.values())
+        others = (agent for agent in live if id(agent) not in taken)
+        return [*failed, *retried, *islice(others, max(0, room))]
 
     def _rest(self, step: Step, shown: Iterable[Agent]) -> list[Row]:
         """`… 47 running, 2 waiting, 71 queued`: the agents without a row."""
         hidden = step.counts.copy()
         hidden.subtract(agent.state for agent in shown)
-        held = hidden[State.STARTED] if self.view.limits else 0
-        waiting = hidden[State.RETRYING] + held
-        running = hidden[State.STARTED] + hidden[State.RUNNING] - held
-        numbers = [(running, "running"), (waiting, "waiting"), (hidden[State.QUEUED], "queued")]
-        numbers.append((hidden[State.DONE], "done"))
+        held = hidden[State.STARTED] if self.view.traffic.holds else 0
+        numbers = [
+            (hidden[State.RUNNING], "running"),
+            (hidden[State.STARTED] - held, "starting"),
+            (hidden[State.RETRYING] + held, "waiting"),
+            (hidden[State.QUEUED], "queued"),
+            (hidden[State.DONE], "done"),
+        ]
         numbers += [(hidden[state], word) for state, word, _ in _COUNTED]
         text = ", ".join(f"{number} {word}" for number, word in numbers if number > 0)
         return [[Span(f"{self.g.more} {text}", "dim")]] if text else []
@@ -144,6 +149,8 @@ class StepRows:
         """Each agent as one cell, in plan order; several to a cell, the worst one shown, where they are too many."""
         width = max(1, self.width - 3)
         states = step.cells.decode("ascii")
+        if self.view.traffic.holds:
+            states = states.replace(State.STARTED, State.QUEUED)
         per_cell = -(-len(states) // (width * max(1, most)))
         if per_cell > 1:
             groups = (states[at : at + per_cell] for at in range(0, len(states), per_cell))
@@ -158,7 +165,9 @@ class StepRows:
 
     def _agent(self, agent: Agent, guide: Row, label: int = 0) -> Row:
         state = agent.state
-        glyph = self.spin if state in {State.STARTED, State.RUNNING} else self.g.of[state]
+        waits = state is State.STARTED and self.view.traffic.holds
+        spins = state is State.RUNNING or (state is State.STARTED and not waits)
+        glyph = self.g.of[State.QUEUED] if waits else self.spin if spins else self.g.of[state]
         most = max(12, self.width // 3)
         shown = fit(agent.id, most, self.g.more)
         left = [*guide, Span(f"{glyph} ", STYLE_OF[state]), Span(shown)]
@@ -187,19 +196,26 @@ class StepRows:
                 return agent.outcome or "cached", "dim"
             case State.REUSED:
                 return agent.outcome or "done before", "dim"
-            case State.STARTED if self.view.limits:
+            case State.STARTED if self.view.traffic.holds:
                 return "waits for a slot", "wait"
             case State.DONE if agent.outcome:
                 return agent.outcome, "warn"
             case State.DONE:
                 return agent.prompt, "dim"
             case _:
-                note = agent.note_at(self.now)
-                return (note, "") if note else (agent.prompt, "dim")
+                return self._doing(agent)
+
+    def _doing(self, agent: Agent) -> tuple[str, str]:
+        """What it says of its work, else what it was asked."""
+        note = agent.note_at(self.now)
+        if agent.hedged and agent.state in LIVE:
+            return f"hedged x2  {note or agent.prompt}".rstrip(), "wait"
+        return (note, "") if note else (agent.prompt, "dim")
 
     def _retry(self, retry: Retry) -> str:
         left = retry.until_t - self.now
-        when = f"retry in {duration(left + 0.999)}" if left > 0 else "retry now"
+        due = "waits for a slot" if self.view.traffic.holds else "retry now"
+        when = f"retry in {duration(left + 0.999)}" if left > 0 else due
         return f"{retry.why}, {when} ({retry.next_attempt}/{retry.max})"
 
     def _age(self, agent: Agent) -> str:
@@ -223,12 +239,7 @@ class StepRows:
             tokens = count(spend.tokens) if spend.tokens else ""
             right.append(Span(f"{tokens:>6}", "dim"))
             if not self.view.free:
-                right.append(Span(f"{_row_money(spend):>8}", "dim"))
+                asked = spend.tokens or spend.cost_usd or spend.unpriced
+                right.append(Span(f"{spend.money(3) if asked else '':>8}", "dim"))
         right.append(Span(f"{'' if seconds is None else duration(seconds):>7}", age))
         return spread(left, right, self.width, self.g.more)
-
-
-def _row_money(spend: Spend) -> str:
-    if spend.unpriced:
-        return "$?"
-    return dollars(spend.cost_usd, 3) if spend.tokens or spend.cost_usd else ""

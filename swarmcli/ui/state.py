@@ -41,9 +41,10 @@ from swarmcli.core.events import (
     Usage,
     Warned,
 )
-from swarmcli.ui.cells import dollars
+from swarmcli.ui.cells import cap
 from swarmcli.ui.clean import one_line
 from swarmcli.ui.steps import ENDED, LIVE, Agent, Phase, Retry, Spend, State, Step
+from swarmcli.ui.traffic import Traffic, retry_word
 
 MAX_SINGLE_STEPS = 6
 """A fixed graph with more single tasks than this shows them under one head, as a planner's plan does."""
@@ -67,10 +68,10 @@ class RunState:
         self.agents: dict[str, Agent] = {}
         self.counts: Counter[State] = Counter()
         self.spend = Spend()
-        self.retries = 0
+        self.traffic = Traffic()
         self.conflicts = 0
-        self.limits: dict[str, tuple[int, str]] = {}
-        """Bucket -> how many calls wait, and why; only buckets in which some do."""
+        self.budget_note = ""
+        """The last word on the caps."""
         self.plan = Phase(name="plan")
         self.merge = Phase(name="merge")
         self.planned = False
@@ -95,8 +96,11 @@ class RunState:
         self.run = stamped.run or self.run
         self.version += 1
         match event:
-            case CallStarted() | CallCompleted() | CallRetry():
+            case CallStarted() | CallCompleted():
                 self._on_call(event, t)
+            case CallRetry() | CallFailed() | CallHedged() | LimitWaiting() | LimitChanged():
+                self.traffic.feed(event, t)
+                self._on_traffic(event, t)
             case AgentStarted() | AgentUpdated():
                 self._on_progress(event, t)
             case AgentCompleted() | AgentFailed() | AgentSkipped() | AgentCancelled():
@@ -107,9 +111,9 @@ class RunState:
                 self._on_merge(event, t)
             case RunStarted() | ModeChosen() | RunCompleted() | RunFailed() | RunInterrupted():
                 self._on_run(event)
-            case LimitWaiting() | LimitChanged() | BudgetWarning() | ConflictFound() | Warned():
+            case ConflictFound() | BudgetWarning():
                 self._on_notice(event)
-            case CallFailed() | CallHedged() | TurnCompleted() | ToolStarted() | ToolCompleted():
+            case Warned() | TurnCompleted() | ToolStarted() | ToolCompleted():
                 pass
 
     # What the layout reads.
@@ -128,13 +132,18 @@ class RunState:
     @property
     def waiting(self) -> int:
         """Agents that wait for a retry, or for a slot while a limit holds calls back."""
-        held = self.counts[State.STARTED] if self.limits else 0
+        held = self.counts[State.STARTED] if self.traffic.holds else 0
         return self.counts[State.RETRYING] + held
 
     @property
     def running(self) -> int:
-        """Agents at work."""
-        return sum(self.counts[s] for s in LIVE) - self.waiting
+        """Agents whose question is with a provider."""
+        return self.counts[State.RUNNING]
+
+    @property
+    def starting(self) -> int:
+        """Agents that have begun and not asked yet, though no limit holds them back: a library is being loaded."""
+        return 0 if self.traffic.holds else self.counts[State.STARTED]
 
     @property
     def free(self) -> bool:
@@ -148,11 +157,12 @@ class RunState:
         return live or self.planning or merging
 
     def money(self) -> str:
-        """`$0.41/$2.00`, `$?` when the price of a completed call is unknown, nothing when all models are local."""
+        """`$0.41/$2.00`, `~$0.41` with a guess in it, `$?` with an unknown price, nothing for local models."""
         if self.free:
             return ""
-        spent = "$?" if self.spend.unpriced else _spent(self.spend.cost_usd)
-        return spent if self.max_cost_usd is None else f"{spent}/{dollars(self.max_cost_usd)}"
+        cost_usd = self.spend.cost_usd
+        spent = self.spend.money(2 if cost_usd >= 0.01 or not cost_usd else 4)
+        return spent if self.max_cost_usd is None else f"{spent}/{cap(self.max_cost_usd)}"
 
     @property
     def planning(self) -> bool:
@@ -244,21 +254,13 @@ class RunState:
             merge.seconds = event.seconds or t - merge.started_t
             merge.note = one_line(event.strategy)
             if event.cost_usd and not merge.spend.cost_usd:
-                self._charge(None, merge.spend, 0, event.cost_usd, 0)
+                self._charge(None, merge.spend, Spend(cost_usd=event.cost_usd))
 
-    def _on_notice(
-        self, event: LimitWaiting | LimitChanged | BudgetWarning | ConflictFound | Warned
-    ) -> None:
-        match event:
-            case LimitWaiting():
-                if event.waiting > 0:
-                    self.limits[one_line(event.bucket)] = (event.waiting, one_line(event.reason))
-                else:
-                    self.limits.pop(one_line(event.bucket), None)
-            case ConflictFound():
-                self.conflicts += 1
-            case LimitChanged() | BudgetWarning() | Warned():
-                pass
+    def _on_notice(self, event: ConflictFound | BudgetWarning) -> None:
+        if isinstance(event, BudgetWarning):
+            self.budget_note = one_line(event.message)
+        else:
+            self.conflicts += 1
 
     def _on_progress(self, event: AgentStarted | AgentUpdated, t: float) -> None:
         agent = self._agent(event.agent)
@@ -272,9 +274,9 @@ class RunState:
                 self._move(agent, State.RUNNING, t)
             agent.take_note(one_line(event.note[:400]), t)
 
-    def _on_call(self, event: CallStarted | CallCompleted | CallRetry, t: float) -> None:
+    def _on_call(self, event: CallStarted | CallCompleted, t: float) -> None:
         agent = None if event.agent is None else self._agent(event.agent)
-        phase = self.plan if event.purpose == "planner" else self.merge
+        phase = self._phase(event.purpose)
         match event:
             case CallStarted() if agent is not None:
                 if agent.state not in ENDED:
@@ -282,27 +284,53 @@ class RunState:
             case CallStarted():
                 phase.retry = None
             case CallCompleted():
-                local = event.model.startswith(LOCAL_PREFIXES)
-                paid = not event.cached and not local
-                tokens = 0 if event.cached else _total(event.tokens)
-                cost = event.cost_usd or 0.0
-                unpriced = int(paid and event.cost_usd is None)
                 if agent is not None:
                     agent.called = agent.called or not event.cached
-                self._charge(agent, phase.spend, tokens, cost, unpriced)
+                    agent.hedged = False
+                if not event.cached:
+                    spent = _bill(event.model, event.tokens, event.cost_usd)
+                    self._charge(agent, phase.spend, spent)
+
+    def _on_traffic(
+        self, event: CallRetry | CallFailed | CallHedged | LimitWaiting | LimitChanged, t: float
+    ) -> None:
+        match event:
             case CallRetry():
-                self.retries += 1
-                retry = Retry(
-                    why=retry_word(event.kind),
-                    until_t=t + event.delay_s,
-                    next_attempt=event.attempt + 1,
-                    max=event.max,
-                )
-                if agent is None:
-                    phase.retry = retry
-                elif agent.state not in ENDED:
-                    agent.retry = retry
-                    self._move(agent, State.RETRYING, t)
+                self._on_retry(event, t)
+            case CallFailed():
+                self._on_failed_call(event)
+            case CallHedged(agent=str(name)):
+                self._agent(name).hedged = True
+            case _:
+                pass
+
+    def _on_retry(self, event: CallRetry, t: float) -> None:
+        retry = Retry(
+            why=retry_word(event.kind),
+            until_t=t + event.delay_s,
+            next_attempt=event.attempt + 1,
+            max=event.max,
+        )
+        if event.agent is None:
+            self._phase(event.purpose).retry = retry
+            return
+        agent = self._agent(event.agent)
+        # While the same question is out twice, the other one is still being answered.
+        if agent.state not in ENDED and not agent.hedged:
+            agent.retry = retry
+            self._move(agent, State.RETRYING, t)
+
+    def _phase(self, purpose: str) -> Phase:
+        return self.plan if purpose == "planner" else self.merge
+
+    def _on_failed_call(self, event: CallFailed) -> None:
+        """What it took, as far as somebody knows; a call that was turned away took nothing."""
+        agent = None if event.agent is None else self._agent(event.agent)
+        if agent is not None:
+            agent.called = True
+        spent = _bill(event.model, event.tokens, event.booked_usd)
+        spent.guessed = int(event.tokens is None and spent.cost_usd > 0)
+        self._charge(agent, self._phase(event.purpose).spend, spent)
 
     def _on_end(
         self, event: AgentCompleted | AgentFailed | AgentSkipped | AgentCancelled, t: float
@@ -321,6 +349,7 @@ class RunState:
                 agent.seconds = event.seconds
                 agent.kind = event.error.kind
                 agent.outcome = fault_text(event.error.kind, event.error.message)
+                self._settle(agent, event)
                 self._move(agent, State.FAILED, t)
             case AgentSkipped():
                 agent.outcome = one_line(event.because[:400])
@@ -330,25 +359,21 @@ class RunState:
                 agent.seconds = t - agent.since_t
                 self._move(agent, State.CANCELLED, t)
 
-    def _settle(self, agent: Agent, event: AgentCompleted) -> None:
+    def _settle(self, agent: Agent, event: AgentCompleted | AgentFailed) -> None:
         """Take tokens and money from the agent itself where no call of it was seen."""
-        if agent.called or event.cached or event.reused:
+        if agent.called or (isinstance(event, AgentCompleted) and (event.cached or event.reused)):
             return
-        unknown = event.cost_usd is None and not event.model.startswith(LOCAL_PREFIXES)
         agent.called = True
-        unpriced = int(unknown and not agent.spend.unpriced)
-        self._charge(agent, agent.spend, _total(event.tokens), event.cost_usd or 0.0, unpriced)
+        self._charge(agent, agent.spend, _bill(event.model, event.tokens, event.cost_usd))
 
-    def _charge(
-        self, agent: Agent | None, phase: Spend, tokens: int, cost_usd: float, unpriced: int
-    ) -> None:
-        self.spend.add(tokens, cost_usd, unpriced)
+    def _charge(self, agent: Agent | None, phase: Spend, spent: Spend) -> None:
+        self.spend.add(spent)
         if agent is None:
-            phase.add(tokens, cost_usd, unpriced)
+            phase.add(spent)
             return
-        agent.spend.add(tokens, cost_usd, unpriced)
+        agent.spend.add(spent)
         for step, _ in agent.homes:
-            step.spend.add(tokens, cost_usd, unpriced)
+            step.spend.add(spent)
 
     def _agent(self, name: str, group: str | None = None) -> Agent:
         """The agent of that id; an unheard-of one joins the step that its id names."""
@@ -407,18 +432,6 @@ class RunState:
         return max(ETA_WINDOW_S, 2 * slowest)
 
 
-def _spent(amount: float) -> str:
-    return dollars(amount, 2 if amount >= 0.01 or not amount else 4)
-
-
-_RETRY_WORDS = {"rate_limit": "429", "server": "server error"}
-
-
-def retry_word(kind: str) -> str:
-    """What a row calls a failure that will be tried again."""
-    return _RETRY_WORDS.get(kind) or one_line(kind)
-
-
 def _first_line(prompt: str) -> str:
     """What a prompt begins with; data blocks are no part of what was asked."""
     for line in prompt[:400].splitlines():
@@ -435,5 +448,10 @@ def fault_text(kind: str, message: str) -> str:
     return f"{kind}: {message}"
 
 
-def _total(usage: Usage | None) -> int:
-    return 0 if usage is None else usage.input_tokens + usage.output_tokens
+def _bill(model: str, usage: Usage | None, cost_usd: float | None) -> Spend:
+    """What a call took; without a price it is unknown, unless it ran on this machine."""
+    return Spend(
+        tokens=0 if usage is None else usage.input_tokens + usage.output_tokens,
+        cost_usd=cost_usd or 0.0,
+        unpriced=int(cost_usd is None and not model.startswith(LOCAL_PREFIXES)),
+    )

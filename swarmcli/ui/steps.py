@@ -5,6 +5,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from swarmcli.ui.cells import dollars
+
 NOTE_HOLD_S = 0.5
 """A note stays at least this long, so that it can be read."""
 
@@ -46,12 +48,21 @@ class Spend:
     tokens: int = 0
     cost_usd: float = 0.0
     unpriced: int = 0
-    """Completed calls whose price nobody knows."""
+    """Calls whose price nobody knows."""
+    guessed: int = 0
+    """Calls that count in `cost_usd` with what was set aside for them, because nobody has said what they cost."""
 
-    def add(self, tokens: int, cost_usd: float, unpriced: int) -> None:
-        self.tokens += tokens
-        self.cost_usd += cost_usd
-        self.unpriced += unpriced
+    def add(self, other: "Spend") -> None:
+        self.tokens += other.tokens
+        self.cost_usd += other.cost_usd
+        self.unpriced += other.unpriced
+        self.guessed += other.guessed
+
+    def money(self, digits: int) -> str:
+        """`$0.012`, `~$0.012` with a guess in it, `$?` when it is unknown."""
+        if self.unpriced:
+            return "$?"
+        return f"{'~' if self.guessed else ''}{dollars(self.cost_usd, digits)}"
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -72,6 +83,8 @@ class Agent:
     kind: str = ""
     """The failure's kind."""
     retry: Retry | None = None
+    hedged: bool = False
+    """The same question is out twice, because the first was slow to be answered."""
     since_t: float = 0.0
     seconds: float = 0.0
     """Busy time, once it has ended."""
@@ -108,9 +121,12 @@ class Step:
     cells: bytearray = field(default_factory=bytearray)
     """The state of each agent, one letter each, in the order of `agents`."""
     counts: Counter[State] = field(default_factory=Counter[State])
-    live: dict[str, Agent] = field(default_factory=dict[str, Agent])
-    """Started and not ended, oldest first."""
-    retrying: dict[str, Agent] = field(default_factory=dict[str, Agent])
+    started: dict[str, Agent] = field(default_factory=dict[str, Agent])
+    """Begun, and no call has left yet, oldest first."""
+    asking: dict[str, Agent] = field(default_factory=dict[str, Agent])
+    """A call has left and the agent has not ended: whose left first stands first."""
+    troubled: dict[str, Agent] = field(default_factory=dict[str, Agent])
+    """Those of `asking` that had to try again, the first first: also once they ask again, so that rows stay."""
     failed: list[Agent] = field(default_factory=list[Agent])
     busy_s: list[float] = field(default_factory=list[float])
     """Sorted busy times of the agents that called and ended."""
@@ -126,24 +142,40 @@ class Step:
         self.counts[state] += 1
         if old is State.FAILED:
             self.failed.remove(agent)
+        self._queue(agent)
         if state in LIVE:
-            self.live[agent.id] = agent
             self.first_t = t if self.first_t is None else self.first_t
-        elif self.live.pop(agent.id, None) is not None or state in ENDED:
+        elif old in LIVE or state in ENDED:
             self.last_t = max(self.last_t, t)
-        if state is State.RETRYING:
-            self.retrying[agent.id] = agent
-        else:
-            self.retrying.pop(agent.id, None)
         if state is State.FAILED:
             self.failed.append(agent)
         if state in {State.DONE, State.FAILED} and agent.seconds > 0:
             insort(self.busy_s, agent.seconds)
 
+    def _queue(self, agent: Agent) -> None:
+        """Put a live agent behind the others of its kind; one that stands there already keeps its place."""
+        state = agent.state
+        if state is State.STARTED:
+            self.started[agent.id] = agent
+        else:
+            self.started.pop(agent.id, None)
+        if state in {State.RUNNING, State.RETRYING}:
+            self.asking[agent.id] = agent
+        else:
+            self.asking.pop(agent.id, None)
+            self.troubled.pop(agent.id, None)
+        if state is State.RETRYING:
+            self.troubled[agent.id] = agent
+
+    @property
+    def live(self) -> int:
+        """How many have begun and not ended."""
+        return len(self.started) + len(self.asking)
+
     @property
     def ended(self) -> int:
         """How many of its agents have ended."""
-        return len(self.agents) - self.counts[State.QUEUED] - len(self.live)
+        return len(self.agents) - self.counts[State.QUEUED] - self.live
 
     @property
     def median_s(self) -> float | None:

@@ -12,7 +12,7 @@ from typing import TextIO, cast
 from swarmcli.core.events import RunEnd
 from swarmcli.errors import EXIT_SIGTERM
 from swarmcli.recipe.values import Json
-from swarmcli.ui.cells import Row, Span, count, dollars, duration, fit_row
+from swarmcli.ui.cells import Row, Span, cap, count, dollars, duration, fit_row, row_cells
 from swarmcli.ui.clean import one_line
 from swarmcli.ui.steps import State
 from swarmcli.ui.terminal import paint
@@ -55,17 +55,47 @@ def summary_rows(
     """
     facts = _Facts(end, view)
     more = "..." if ascii else "…"
-    rows = [facts.verdict(ascii=ascii)]
-    rows += [[Span(f"  {line}", "dim")] for line in (facts.parallelism(),) if line]
-    rows += [[Span(f"  {line}", "fail")] for line in (facts.failures(),) if line]
+    measured = [facts.parallelism(), view.traffic.summary()]
+    rows = [[Span(f"  {line}", "fail")] for line in (facts.failures(),) if line]
     rows += [[Span(f"  {one_line(note)}", "warn")] for note in notes[:MAX_NOTES]]
-    rows = [fit_row(row, width, more) for row in rows]
+    files = _files(artifacts)
+    room = MAX_ROWS - len(rows) - len(files) - 2
+    rows = [[Span(f"  {line}", "dim")] for line in measured if line][:room] + rows
+    rows = [fit_row(row, width, more) for row in [facts.verdict(width, ascii=ascii), *rows]]
+    return [*rows, *files, [Span(f"  {facts.next_command()}")]]
+
+
+def _files(artifacts: Sequence[str]) -> list[Row]:
     shown = artifacts if len(artifacts) <= MAX_ARTIFACTS else artifacts[: MAX_ARTIFACTS - 1]
-    rows += [[Span("  wrote  ", "dim"), Span(one_line(path))] for path in shown]
+    rows = [[Span("  wrote  ", "dim"), Span(one_line(path))] for path in shown]
     if hidden := len(artifacts) - len(shown):
         rows.append([Span(f"  wrote  {hidden} more files", "dim")])
-    rows.append([Span(f"  {facts.next_command()}")])
     return rows
+
+
+def cost(end: RunEnd, view: RunView, of: str = " of ") -> str:
+    """`$0.74 of $2.00`; `~$0.74` with a guess in it, `$?` with an unknown price, nothing for local models."""
+    if view.free:
+        return ""
+    spent = view.money().partition("/")[0]
+    if "cost_usd" in end.totals:
+        said = end.totals["cost_usd"]
+        booked = _mapping(end.totals.get("booked")).get("cost_usd")
+        if isinstance(said, int | float):
+            spent = dollars(said, _digits(said))
+        elif isinstance(booked, int | float) and booked > 0:
+            spent = f"~{dollars(booked, _digits(booked))}"
+        else:
+            spent = "$?"
+    return spent if view.max_cost_usd is None else f"{spent}{of}{cap(view.max_cost_usd)}"
+
+
+def estimated(end: RunEnd, view: RunView) -> str:
+    """` (estimated $0.90)`: what was set aside for the calls that were sent; nothing where no price is known."""
+    amount = _mapping(end.totals.get("estimate")).get("cost_usd")
+    if view.free or not isinstance(amount, int | float) or amount <= 0:
+        return ""
+    return f" (estimated {dollars(amount, _digits(amount))})"
 
 
 def print_summary(rows: Sequence[Row], stream: TextIO, *, color: bool) -> None:
@@ -111,20 +141,33 @@ class _Facts:
         value = self.end.totals.get("duration_s")
         return float(value) if isinstance(value, int | float) else 0.0
 
-    def verdict(self, *, ascii: bool) -> Row:
+    def verdict(self, width: int, *, ascii: bool) -> Row:
+        """The first line; in a narrow window without the tokens, then the estimate, then with shorter counts."""
         view, status = self.view, self.end.status
         glyph, plain, style, word = _VERDICTS.get(status, ("?", "?", "warn", one_line(status)))
         if status == "interrupted":
             share = 100 * self.kept // max(1, self.total)
             who = "stopped by a signal" if self.end.exit_code == EXIT_SIGTERM else word
             word = f"{who} at {share} %"
-        facts = (duration(self.seconds), self._money(), self._counts(), self._tokens())
-        return [
+        begin = [
             Span(f"{plain if ascii else glyph} ", style),
             Span(f"{view.recipe or 'swarm'} {view.short_run}".rstrip(), "name"),
             Span(f"  {word}" if word else "", style),
-            Span("".join(f"  {fact}" for fact in facts if fact)),
         ]
+        money, beside = cost(self.end, view), estimated(self.end, view)
+        counts, short = self._counts(), f"{self.kept} of {self.total} agents done"
+        row = begin
+        for facts in (
+            (f"{money}{beside}", counts, self._tokens()),
+            (f"{money}{beside}", counts),
+            (money, counts),
+            (money, short),
+        ):
+            told = (duration(self.seconds), *facts)
+            row = [*begin, Span("".join(f"  {fact}" for fact in told if fact))]
+            if row_cells(row) <= width:
+                break
+        return row
 
     def _counts(self) -> str:
         if self.end.status == "interrupted":
@@ -151,22 +194,15 @@ class _Facts:
         tokens = sum(known) if known else self.view.spend.tokens
         return f"{count(tokens)} tok" if tokens else ""
 
-    def _money(self) -> str:
-        view = self.view
-        if view.free:
-            return ""
-        spent = view.money().partition("/")[0]
-        if "cost_usd" in self.end.totals:
-            cost = self.end.totals["cost_usd"]
-            spent = "$?" if not isinstance(cost, int | float) else dollars(cost, _digits(cost))
-        return spent if view.max_cost_usd is None else f"{spent} of {dollars(view.max_cost_usd)}"
-
     def parallelism(self) -> str:
         """`13.4x: 18m17s of agent time in 1m22s; critical path plan 3s > scan[209] 70s`."""
         speedup = self.end.totals.get("speedup")
         if not isinstance(speedup, int | float) or speedup <= 0 or self.total < 2:
             return ""
-        worked = (State.DONE, State.FAILED, State.CANCELLED)
+        worked = (
+            State.DONE,
+            State.FAILED,
+        )  # of a cancelled agent nobody knows how long it had waited
         busy = sum(a.seconds for a in self.view.agents.values() if a.state in worked)
         text = f"{speedup:.1f}x"
         if busy:
@@ -213,10 +249,23 @@ class _Facts:
         missing = self.failed + self.number("skipped", State.SKIPPED)
         if status == "ok" and not missing:
             return f"details: swarm show {run}"
-        if status == "budget" and self.view.max_cost_usd:
-            return f"go on: swarm resume {run} --max-cost {2 * self.view.max_cost_usd:g}"
+        if status == "budget":
+            return self._after_the_budget(run)
         what = "try the failed ones again" if status in {"ok", "partial"} else "go on"
         return f"{what}: swarm resume {run}"
+
+    def _after_the_budget(self, run: str) -> str:
+        """A resumed run needs more than the cap that stopped this one."""
+        note, booked = self.view.budget_note, _mapping(self.end.totals.get("booked"))
+        used, spent = booked.get("tokens"), booked.get("cost_usd")
+        if "max_calls" in note:
+            return "raise limits.max_calls in the recipe and run it again; the cache keeps what is finished"
+        if "max_tokens" in note and isinstance(used, int | float):
+            return f"go on: swarm resume {run} --max-tokens {2 * int(used)}"
+        least = max(self.view.max_cost_usd or 0.0, spent if isinstance(spent, int | float) else 0.0)
+        return f"go on: swarm resume {run}" + (
+            f" --max-cost {float(f'{2 * least:.2g}'):g}" if least else ""
+        )
 
 
 def _mapping(value: object) -> Mapping[str, Json]:

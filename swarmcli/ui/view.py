@@ -25,6 +25,9 @@ from swarmcli.ui.steps import State, Step
 
 __all__ = ["Row", "RunView", "Span", "text_of"]
 
+MAX_LIMITS = 3
+"""So many rows for limits at most."""
+
 
 class RunView(RunState):
     """What a live display needs of a run, and how it is laid out."""
@@ -55,14 +58,15 @@ class _Layout(StepRows):
     def rows(self, budget: int) -> list[Row]:
         past, before = self._past(), self._before()
         live = [step for step in self.steps if self._is_live(step)]
-        merging, after = self._merging(), self._next()
+        merging, limits = self._merging(), self._limits()
+        after = [*limits, *self._next()]
         fixed = 2 + len(before) + len(live) + len(merging) + len(after)
         if len(past) > 1 and (len(past) > budget // 2 or fixed + len(past) > budget - len(live)):
             past = [self._folded(past)]
         room = budget - fixed - len(past)
         if room < 0:
             after, past, room = [], [], room + len(after) + len(past)
-        rows = [self._header(), self._bar(), *past, *before]
+        rows = [self._header(told=bool(after)), self._bar(), *past, *before]
         shares = _share(room, [self.wanted(step, room) for step in live])
         for step, share in zip(live, shares, strict=True):
             rows.append(self.head(step))
@@ -72,7 +76,8 @@ class _Layout(StepRows):
 
     # The two lines on top.
 
-    def _header(self) -> Row:
+    def _header(self, *, told: bool) -> Row:
+        """The run, how far it is and what it costs; what holds it back where that is not `told` in a row of its own."""
         view = self.view
         again = " resumed" if view.resumed and self.width >= 60 else ""
         begins = "planning" if view.planning else "starting"
@@ -91,19 +96,17 @@ class _Layout(StepRows):
         name = fit(view.recipe or "swarm", max(room, 4), self.g.more)
         room -= cells(name)
         return spread(
-            [Span(f"{name}  ", "name"), *left, *self._where(room - 2)],
+            [Span(f"{name}  ", "name"), *left, *self._where(room - 2, told=told)],
             clock,
             self.width,
             self.g.more,
         )
 
-    def _where(self, room: int) -> Row:
+    def _where(self, room: int, *, told: bool) -> Row:
         """What holds the run back, else which step it is in, in the space that is left of the header."""
-        if self.view.limits and room > 12:
-            bucket, (waiting, why) = max(self.view.limits.items(), key=lambda item: item[1][0])
-            text = f"{bucket} {why}".rstrip()
-            whole = f"{text}, {waiting} waiting"
-            text = whole if cells(whole) <= room else text
+        traffic = self.view.traffic
+        if not told and room > 12 and (holding := traffic.shown(self.now)):
+            text = traffic.line(max(holding, key=lambda limit: limit.waiting), self.now, room)
             return [Span("  "), Span(fit(text, room, self.g.more), "wait")]
         path = self._path()
         at = next((index for index, (_, live) in enumerate(path) if live), None)
@@ -161,8 +164,10 @@ class _Layout(StepRows):
             (counts[State.FAILED], "failed", "f", "fail"),
             (view.waiting, "waiting", "w", "wait"),
             (view.running, "running", "r", "run"),
+            (view.starting, "starting", "b", "dim"),
             (counts[State.QUEUED], "queued", "q", "dim"),
             (view.conflicts, "conflict" if view.conflicts == 1 else "conflicts", "!", "warn"),
+            (view.traffic.hedges, "hedged", "h", "wait"),
             (counts[State.CANCELLED], "cancelled", "x", "stopped"),
             (counts[State.CACHED], "cached", "c", "ok"),
             (counts[State.REUSED], "reused", "u", "ok"),
@@ -175,7 +180,7 @@ class _Layout(StepRows):
     # Steps.
 
     def _is_live(self, step: Step) -> bool:
-        if step.live:
+        if step.live > 0:
             return True
         queued = step.counts[State.QUEUED]
         return 0 < queued < len(step.agents) and not self.view.end
@@ -206,6 +211,19 @@ class _Layout(StepRows):
     def _merging(self) -> list[Row]:
         merge = self.view.merge
         return [self.phase(merge)] if merge.started_t is not None and merge.seconds is None else []
+
+    def _limits(self) -> list[Row]:
+        """One row per limit that holds calls back; below the steps, so that their rows stay where they are."""
+        traffic, glyph = self.view.traffic, Span(f"{self.g.of[State.RETRYING]} ", "wait")
+        shown = traffic.shown(self.now)
+        few = shown if len(shown) <= MAX_LIMITS else shown[: MAX_LIMITS - 1]
+        room = self.width - 2
+        rows = [[glyph, Span(traffic.line(limit, self.now, room), "wait")] for limit in few]
+        if hidden := shown[len(few) :]:
+            waiting = sum(limit.waiting for limit in hidden)
+            text = f"{len(hidden)} more limits" + (f", {waiting} wait" if waiting else "")
+            rows.append([Span(f"{self.g.more} {text}", "dim")])
+        return rows
 
     def _folded(self, past: list[Row]) -> Row:
         return [Span(f"{self.g.of[State.DONE]} ", "ok"), Span(f"{len(past)} steps done", "dim")]

@@ -6,10 +6,14 @@ from swarmcli.core.events import (
     AgentStarted,
     AgentUpdated,
     CallCompleted,
+    CallFailed,
+    CallHedged,
     CallRetry,
     CallStarted,
     Event,
     Failure,
+    LimitChanged,
+    LimitWaiting,
     MergeStarted,
     PlanReady,
     PlanStarted,
@@ -18,6 +22,7 @@ from swarmcli.core.events import (
     Stamped,
     Usage,
 )
+from swarmcli.ui.traffic import BY_PROVIDER
 
 RUN = "20261121-0915-7k3f"
 MODEL = "openai/gpt-5-mini"
@@ -176,6 +181,69 @@ def plan_of(tasks: int) -> Tape:
     if tasks > 2:
         tape.at(5.0).done("t1", 2.5)
     return tape
+
+
+BUCKET = f"{MODEL} @ http://127.0.0.1:8000/v1"
+
+
+def refused(tape: Tape, agent: str, attempt: int = 1, delay_s: float = 8.0) -> Tape:
+    """A call of the agent came back as a 429."""
+    return tape.add(
+        CallFailed(model=MODEL, purpose="agent", kind="rate_limit", agent=agent),
+        CallRetry(
+            model=MODEL,
+            purpose="agent",
+            attempt=attempt,
+            max=5,
+            delay_s=delay_s,
+            kind="rate_limit",
+            agent=agent,
+        ),
+    )
+
+
+def storm(agents: int = 300, upto: float = 60.0, at_once: int = 40) -> Tape:
+    """Nothing is answered: each second `at_once` calls leave, are refused, and their bucket says how it stands."""
+    tape = begun()
+    for index in range(agents):
+        tape.add(PlanTask(agent=f"scan[{index}]", group="scan", prompt="Review {{ item }}"))
+    tape.add(PlanReady(tasks=agents))
+    for index in range(agents):
+        name = f"scan[{index}]"
+        tape.add(AgentStarted(agent=name, model=MODEL, prompt=f"Review the file of {name}."))
+    for second in range(int(upto)):
+        tape.at(float(second))
+        for index in range(second * at_once, (second + 1) * at_once):
+            agent = f"scan[{index % agents}]"
+            tape.add(CallStarted(model=MODEL, purpose="agent", agent=agent))
+            refused(tape.at(second + 0.5), agent, 1 + index // agents % 4, 3.0)
+            tape.add(
+                LimitWaiting(bucket=BUCKET, waiting=agents - at_once, reason="40 at once"),
+                LimitChanged(bucket=BUCKET, parallel=at_once, reason=BY_PROVIDER, pause_s=3.0),
+            )
+    return tape
+
+
+def held_back() -> Tape:
+    """Two models under limits, one of which makes all pause; some calls are out twice, one agent has ended."""
+    tape = begun()
+    for index in range(60):
+        tape.add(PlanTask(agent=f"scan[{index}]", group="scan", prompt="Review {{ item }}"))
+    for index in range(50):
+        tape.started(f"scan[{index}]")
+    tape.at(3.0).done("scan[0]", 3.0)
+    for index, after_s in ((3, 9.5), (7, 10.0)):
+        name = f"scan[{index}]"
+        tape.at(10.0).add(CallHedged(model=MODEL, to=MODEL, after_s=after_s, agent=name))
+        tape.add(CallStarted(model=MODEL, purpose="agent", agent=name))
+    tape.add(AgentUpdated(agent="scan[7]", note="tool: read_file tests/test_auth.py"))
+    for index in range(40, 50):
+        refused(tape, f"scan[{index}]")
+    return tape.add(
+        LimitChanged(bucket=BUCKET, parallel=40, reason=BY_PROVIDER, pause_s=8.0),
+        LimitWaiting(bucket=BUCKET, waiting=10, reason=BY_PROVIDER),
+        LimitWaiting(bucket="anthropic/claude-haiku-4-5", waiting=2, reason="50 requests a minute"),
+    )
 
 
 def merging(agents: int) -> Tape:

@@ -106,6 +106,17 @@ def test_a_good_run_says_nothing_in_the_log(tmp_path: Path) -> None:
     assert "12.4k tokens · 9s" in summary
 
 
+def test_the_job_summary_tells_the_limits_that_were_met(tmp_path: Path) -> None:
+    """Refusals, hedges and the estimate beside the cost; none of it is an annotation."""
+    totals = {"cost_usd": 0.02, "estimate": {"cost_usd": 0.05, "tokens": 9}}
+    end = RunCompleted(status="ok", exit_code=0, result="x", totals=totals)
+    log, _, summary = finished(runs.held_back().add(end), tmp_path)
+
+    assert log == ""
+    assert "\\$0.02/\\$2.00 (estimated \\$0.05)" in summary
+    assert "429s: 10, slowed to 40 at once; 2 hedged" in summary
+
+
 def test_a_run_that_broke_off_is_an_error(tmp_path: Path) -> None:
     """No last event: the job page says so, and later steps see `failed`."""
     log, output, _ = finished(runs.begun(), tmp_path)

@@ -12,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarmcli.core.events import (
+    BY_PROVIDER,
     AgentCompleted,
     AgentFailed,
     AgentSkipped,
     AgentStarted,
     BudgetWarning,
+    CallHedged,
     CallRetry,
     ConflictFound,
     Failure,
@@ -32,7 +34,8 @@ from swarmcli.core.events import (
     Warned,
     from_record,
 )
-from swarmcli.ui.lines import JsonLines, PlainLines, guard, json_line
+from swarmcli.ui.json_lines import JsonLines, json_line
+from swarmcli.ui.lines import PlainLines, guard
 from tests.ui import golden, runs
 from tests.ui.runs import MODEL, Tape
 from tests.ui.test_clean import ANY_TEXT, UNSAFE
@@ -165,7 +168,7 @@ def test_every_kind_of_notice_has_its_line() -> None:
         PlanReady(tasks=1),
         LimitWaiting(bucket="openai/*", waiting=7, reason="500 rpm"),
         LimitWaiting(bucket="openai/*", waiting=9, reason="500 rpm"),
-        LimitChanged(bucket="openai/*", parallel=8, reason="429"),
+        CallHedged(model=MODEL, to="acme/m", after_s=12.34, agent="a"),
         BudgetWarning(message="80 % of $2.00 is spent"),
         ConflictFound(key="price", values=[1, 2]),
         Warned(message="no cache"),
@@ -175,15 +178,46 @@ def test_every_kind_of_notice_has_its_line() -> None:
 
     for line in (
         "mode        swarm  300 items",
-        "limit       openai/*  7 calls wait  500 rpm",
-        "limit       openai/*  8 at once  429",
+        "limit       openai/*: 500 rpm, 7 wait",
+        "a           hedged after 12.3s  to acme/m",
         "budget      80 % of $2.00 is spent",
         "conflict    price  [1, 2]",
         "warning     no cache",
         "a           skipped it is not needed",
     ):
         assert line in log
-    assert log.count("calls wait") == 1
+    assert log.count("7 wait") == 1
+    assert "9 wait" not in log
+
+
+def test_a_limit_is_told_when_it_first_holds_calls_back_and_when_it_first_refuses_some() -> None:
+    """After that the heartbeat says how it stands, for as long as it holds calls back."""
+    tape = runs.begun().started("a")
+    tape.at(1.0).add(LimitWaiting(bucket=runs.BUCKET, waiting=284, reason="16 at once"))
+    tape.at(5.0).add(LimitChanged(bucket=runs.BUCKET, parallel=40, reason=BY_PROVIDER, pause_s=6.0))
+    tape.at(7.0).add(LimitChanged(bucket=runs.BUCKET, parallel=30, reason=BY_PROVIDER, pause_s=6.0))
+    tape.at(11.0).add(LimitWaiting(bucket=runs.BUCKET, waiting=0, reason=""))
+    log = printed(tape.at(21.0).add(Warned(message="x"))).splitlines()
+
+    assert [line for line in log if "limit" in line] == [
+        f"[00:01] limit       {MODEL}: 16 at once, 284 wait",
+        f"[00:05] limit       {MODEL}: 40 at once, 429: paused 6s, 284 wait",
+    ]
+    assert log[-3].endswith(f"{MODEL}: 30 at once, 429: paused 3s, 284 wait")
+    assert log[-2].startswith("[00:20] progress")
+    assert MODEL not in log[-2]
+
+
+def test_a_storm_of_refusals_does_not_flood_the_log() -> None:
+    """2,400 429s of 300 agents: two dozen lines, and with `-v` one line per limit and second."""
+    tape = runs.storm()
+    log, verbose = printed(tape).splitlines(), printed(tape, verbose=True).splitlines()
+    seconds = [line[:7] for line in verbose if "] limit " in line]
+
+    assert len(log) < 40
+    assert sum("] limit " in line for line in log) <= 2
+    assert len(seconds) > 30
+    assert len(set(seconds)) == len(seconds)
 
 
 def test_a_failed_run_says_why() -> None:

@@ -6,7 +6,11 @@ from typing import Any
 import pytest
 
 from swarmcli.core.events import (
+    BY_PROVIDER,
+    AgentCancelled,
+    BudgetWarning,
     Failure,
+    LimitChanged,
     RunCompleted,
     RunEnd,
     RunFailed,
@@ -53,8 +57,9 @@ def completed(status: str = "ok", exit_code: int = 0, **changes: Any) -> RunComp
 def test_a_whole_summary() -> None:
     """Verdict and price, parallelism, failures by cause, files, and the next command, in this order."""
     assert told(completed("partial", 3), artifacts=[REPORT]) == [
-        "! review-diff 7k3f  partial  1m22s  $0.74 of $2.00  305 agents: 283 done, 9 cached, 13 failed  821k…",
+        "! review-diff 7k3f  partial  1m22s  $0.74 of $2.00  305 agents: 283 done, 9 cached, 13 failed",
         "  13.4x: 1m08s of agent time in 5s; critical path planner > scan[0] 4s > judge 0s > writer",
+        "  429s: 1",
         "  13 failed: 12 schema, 1 timeout; scan[0]: no 0",
         f"  wrote  {REPORT}",
         "  try the failed ones again: swarm resume 7k3f",
@@ -64,7 +69,8 @@ def test_a_whole_summary() -> None:
 def test_a_good_run_is_short() -> None:
     """No failures, nothing to resume: the verdict, the speed-up and where to look."""
     agents = {"total": 3, "done": 3, "failed": 0, "skipped": 0, "cached": 0}
-    lines = told(completed(agents=agents, failures=[], speedup=2.4, critical_path={}))
+    end = completed(agents=agents, failures=[], speedup=2.4, critical_path={})
+    lines = told(end, viewed(runs.merging(3)))
 
     assert lines[0] == "✓ review-diff 7k3f  1m22s  $0.74 of $2.00  3 agents  821k tok"
     assert lines[1].startswith("  2.4x: ")
@@ -74,8 +80,9 @@ def test_a_good_run_is_short() -> None:
 def test_one_agent_has_no_speed_up() -> None:
     """Agent time over wall time says nothing about one agent."""
     agents = {"total": 1, "done": 1}
+    view = viewed(runs.merging(1))
 
-    assert told(completed(agents=agents, failures=[], speedup=1.0)) == [
+    assert told(completed(agents=agents, failures=[], speedup=1.0), view) == [
         "✓ review-diff 7k3f  1m22s  $0.74 of $2.00  1 agent  821k tok",
         "  details: swarm show 7k3f",
     ]
@@ -169,7 +176,7 @@ def test_missing_totals_are_taken_from_the_events() -> None:
     lines = told(RunCompleted(status="partial", exit_code=3, result="x"), view)
 
     assert "301 agents: 169 done, 22 cached, 6 failed" in lines[0]
-    assert lines[1] == "  6 failed: 6 schema; scan[24]: missing 'severity' after 2 tries"
+    assert lines[2] == "  6 failed: 6 schema; scan[24]: missing 'severity' after 2 tries"
 
 
 def test_notes_are_always_shown_and_files_are_counted() -> None:
@@ -180,7 +187,99 @@ def test_notes_are_always_shown_and_files_are_counted() -> None:
     assert f"  {notes[0]}" in lines
     assert "  wrote  out/0.md" in lines
     assert "  wrote  39 more files" in lines
-    assert len(lines) == 7
+    assert len(lines) == 8
+
+
+def test_there_are_never_more_than_eight_lines() -> None:
+    """What was measured gives way to what must be said and to the files."""
+    view = viewed(runs.held_back())
+    lines = told(completed("partial", 3), view, notes=["one", "two"], artifacts=["a.md", "b.md"])
+
+    assert lines[2:] == [
+        "  13 failed: 12 schema, 1 timeout; scan[0]: no 0",
+        "  one",
+        "  two",
+        "  wrote  a.md",
+        "  wrote  b.md",
+        "  try the failed ones again: swarm resume 7k3f",
+    ]
+
+
+def test_limits_that_were_met_are_told() -> None:
+    """Refusals, how far that slowed the run, other retries and hedges, each only where there were some."""
+    slowed = told(completed(), viewed(runs.held_back()))
+    refused = LimitChanged(bucket=runs.BUCKET, parallel=30, reason=BY_PROVIDER, pause_s=1.0)
+    grown = LimitChanged(bucket=runs.BUCKET, parallel=64, reason="answers come")
+    alone = told(completed(), viewed(runs.refused(runs.begun().add(refused, grown), "a")))
+
+    both = runs.held_back().add(
+        LimitChanged(bucket="anthropic/x", parallel=64, reason="answers come")
+    )
+
+    assert "  429s: 10, slowed to 40 at once; 2 hedged" in slowed
+    assert f"  429s: 10, {runs.MODEL} slowed to 40 at once; 2 hedged" in told(
+        completed(), viewed(both)
+    )
+    assert "  429s: 1, slowed to 30 at once" in alone
+    assert not any("429" in line for line in told(completed(), viewed(runs.merging(3))))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"estimate": {"cost_usd": 0.9, "tokens": 9}}, "$0.74 of $2.00 (estimated $0.90)"),
+        ({"estimate": {"cost_usd": None, "tokens": 9}}, "$0.74 of $2.00"),
+        ({"estimate": {"cost_usd": 0.0, "tokens": 0}}, "$0.74 of $2.00"),
+        ({"cost_usd": None, "booked": {"cost_usd": 0.8, "tokens": 9}}, "~$0.80 of $2.00"),
+        ({"cost_usd": None, "booked": {"cost_usd": None, "tokens": 9}}, "$? of $2.00"),
+    ],
+)
+def test_the_estimate_stands_beside_what_it_became(changes: dict[str, Any], expected: str) -> None:
+    """A cost with a guess in it is marked as one; without a price there is no number at all."""
+    assert f"  {expected}  305 agents" in told(completed(**changes), width=200)[0]
+
+
+def test_the_first_line_loses_whole_facts_where_it_is_narrow() -> None:
+    """First the tokens, then the estimate, then what became of the other agents."""
+    end = completed(estimate={"cost_usd": 0.9, "tokens": 9})
+
+    assert told(end, width=200)[0].endswith("13 failed  821k tok")
+    assert told(end, width=104)[0].endswith(
+        "(estimated $0.90)  305 agents: 283 done, 9 cached, 13 failed"
+    )
+    assert told(end, width=90)[0].endswith("$2.00  305 agents: 283 done, 9 cached, 13 failed")
+    assert told(end, width=75)[0].endswith("$2.00  292 of 305 agents done")
+
+
+@pytest.mark.parametrize(
+    ("note", "command"),
+    [
+        ("the next call may take 900 tokens and pass max_tokens 5,000", "--max-tokens 9800"),
+        ("the next call may cost $1 and pass max_cost_usd $2", "--max-cost 6.2"),
+    ],
+)
+def test_after_a_cap_the_next_command_raises_that_cap(note: str, command: str) -> None:
+    """To twice what was booked, so that the resumed run is not stopped at once."""
+    view = viewed(runs.begun().add(BudgetWarning(message=note)))
+    end = completed("budget", 4, booked={"cost_usd": 3.1, "tokens": 4900})
+
+    assert told(end, view)[-1] == f"  go on: swarm resume 7k3f {command}"
+
+
+def test_a_cap_that_no_flag_raises_is_named() -> None:
+    """`limits.max_calls` stands in the recipe only."""
+    view = viewed(runs.begun().add(BudgetWarning(message="max_calls 100 is reached: 100 sent")))
+
+    assert "limits.max_calls in the recipe" in told(completed("budget", 4), view)[-1]
+
+
+def test_a_cancelled_agent_adds_no_agent_time() -> None:
+    """Most of its time it may have stood in a queue; the speed-up of `--json` does not count it either."""
+    tape = runs.begun().started("a").started("b").at(4.0).done("a", 4.0)
+    view = viewed(tape.at(60.0).add(AgentCancelled(agent="b", because="timeout")))
+    end = completed("timeout", 124, speedup=1.0, agents={"total": 2, "done": 1}, critical_path={})
+
+    assert "  1.0x: 4s of agent time in 4s" in told(end, view)
 
 
 def test_facts_fit_the_window_and_paths_are_never_cut() -> None:

@@ -1,7 +1,9 @@
 """Which rows a run shows, in windows of every size."""
 
+import re
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from swarmcli.core.events import (
+    BY_PROVIDER,
     AgentCancelled,
     AgentCompleted,
     AgentFailed,
@@ -17,6 +20,8 @@ from swarmcli.core.events import (
     AgentUpdated,
     BudgetWarning,
     CallCompleted,
+    CallFailed,
+    CallHedged,
     CallRetry,
     CallStarted,
     ConflictFound,
@@ -32,6 +37,9 @@ from swarmcli.core.events import (
     PlanTask,
     RunFailed,
     RunStarted,
+    ToolCompleted,
+    ToolStarted,
+    TurnCompleted,
     Usage,
     Warned,
 )
@@ -42,6 +50,7 @@ from tests.ui import golden, runs
 from tests.ui.runs import MODEL, Tape
 from tests.ui.test_clean import ANY_TEXT, UNSAFE
 
+ASKING = {State.RUNNING, State.RETRYING}
 WINDOWS = ((120, 30, False), (80, 24, False), (48, 14, False), (80, 24, True))
 
 
@@ -138,6 +147,7 @@ SCENES: dict[str, tuple[Callable[[], Tape], float]] = {
     "300-agents": (lambda: runs.fan_out(300), 40.0),
     "1000-agents": (lambda: runs.fan_out(1000), 40.0),
     "pipeline": (pipeline, 9.0),
+    "held-back": (runs.held_back, 12.0),
     "troubled": (troubled, 5.0),
     "merging": (lambda: runs.merging(300), 6.0),
 }
@@ -195,12 +205,12 @@ def test_the_header_names_the_recipe_and_counts_all_agents() -> None:
         assert "7/300" in header
 
 
-def test_failures_and_waits_are_shown_before_what_runs_well() -> None:
-    """Newest failures first, then retries, then the agents that run longest."""
+def test_failures_and_retries_are_shown_before_what_runs_well() -> None:
+    """Newest failures first, then who had to try again first, then the agents that run longest."""
     view = viewed(runs.fan_out(300))
     ids = [line.split()[2] for line in screen(view, 120, 30, 40.0).splitlines()[3:14]]
 
-    assert ids[:6] == ["scan[198]", "scan[169]", "scan[140]", "scan[203]", "scan[226]", "scan[2]"]
+    assert ids[:6] == ["scan[198]", "scan[169]", "scan[140]", "scan[19]", "scan[203]", "scan[226]"]
 
 
 def test_every_agent_is_somewhere_on_the_screen() -> None:
@@ -226,7 +236,9 @@ def test_counters_agree_with_the_agents() -> None:
         for step in view.steps():
             letters = bytes(step.cells).decode()
             assert letters == "".join(a.state for a in step.agents)
-            assert {a.id for a in step.agents if a.id in step.live} == set(step.live)
+            assert set(step.started) == {a.id for a in step.agents if a.state is State.STARTED}
+            assert set(step.asking) == {a.id for a in step.agents if a.state in ASKING}
+            assert set(step.troubled) <= set(step.asking)
             assert step.ended == sum(letters.count(s) for s in "dcufkx")
 
 
@@ -249,6 +261,8 @@ def test_a_retry_counts_down_and_then_asks_now() -> None:
     assert "429, retry in 8s (2/5)" in screen(view, 80, 24, 1.0)
     assert "429, retry in 3s (2/5)" in screen(view, 80, 24, 6.5)
     assert "429, retry now (2/5)" in screen(view, 80, 24, 9.5)
+    tape.add(LimitWaiting(bucket="m", waiting=9, reason="4 at once"))
+    assert "429, waits for a slot (2/5)" in screen(viewed(tape), 80, 24, 9.5)
 
 
 def test_a_note_can_be_read_before_the_next_one_comes() -> None:
@@ -303,15 +317,98 @@ def test_cost_is_taken_from_the_agent_where_its_calls_were_not_seen() -> None:
     assert (both.spend.tokens, both.spend.cost_usd) == (1030, 0.0012)
 
 
-def test_the_limit_that_holds_the_run_back_stands_in_the_header() -> None:
-    """It goes away when nobody waits any more."""
+def test_a_limit_that_holds_calls_back_has_a_line_for_as_long_as_it_does() -> None:
+    """And a little longer, so that a line does not flicker when somebody waits every now and then."""
     tape = pipeline()
     before = screen(viewed(tape), 100, 24, 9.0)
-    tape.add(LimitWaiting(bucket="openai/*", waiting=0, reason=""))
+    view = viewed(tape.at(9.0).add(LimitWaiting(bucket="openai/*", waiting=0, reason="")))
 
-    assert "openai/* 500 rpm, 6 waiting" in before.splitlines()[0]
+    assert before.splitlines()[-1] == "↻ openai/*: 500 rpm, 6 wait"
     assert "6 waiting" in before.splitlines()[1]
-    assert "waiting" not in screen(viewed(tape), 80, 24, 9.0)
+    assert "waiting" not in screen(view, 80, 24, 11.9)
+    assert "openai/*: 500 rpm" in screen(view, 80, 24, 11.9)
+    assert "openai/*" not in screen(view, 80, 24, 12.1)
+
+
+def test_a_limit_without_room_for_a_line_stands_in_the_header() -> None:
+    """In a window of a few lines it takes the place of the step."""
+    header = screen(viewed(pipeline()), 100, 5, 9.0).splitlines()[0]
+
+    assert "openai/*: 500 rpm, 6 wait" in header
+
+
+def test_a_pause_counts_down_and_then_says_what_was_learnt() -> None:
+    """After it the line tells how many requests are let out at once."""
+    tape = runs.begun().started("a").at(1.0)
+    tape.add(
+        LimitChanged(bucket=runs.BUCKET, parallel=40, reason=BY_PROVIDER, pause_s=8.0),
+        LimitWaiting(bucket=runs.BUCKET, waiting=212, reason=BY_PROVIDER),
+        LimitWaiting(bucket=runs.BUCKET, waiting=212, reason="39 at once"),
+    )
+    view = viewed(tape)
+
+    assert f"↻ {MODEL}: 40 at once, 429: paused 8s, 212 wait" in screen(view, 80, 24, 1.0)
+    assert f"↻ {MODEL}: 40 at once, 429: paused 3s, 212 wait" in screen(view, 80, 24, 6.5)
+    assert f"↻ {MODEL}: 40 at once, 212 wait" in screen(view, 80, 24, 9.5)
+
+
+def test_many_limits_take_three_lines() -> None:
+    """The first ones keep their places, the others are counted; two addresses of a model are told apart."""
+    tape = runs.begun().started("a")
+    for name in ("a/m @ http://one", "a/m @ http://two", "b/m", "c/m", "d/m"):
+        tape.add(LimitWaiting(bucket=name, waiting=3, reason="9 at once"))
+    lines = screen(viewed(tape), 80, 24, 1.0).splitlines()
+
+    assert lines[-3:] == [
+        "↻ a/m @ http://one: 9 at once, 3 wait",
+        "↻ a/m @ http://two: 9 at once, 3 wait",
+        "… 3 more limits, 9 wait",
+    ]
+
+
+def test_a_hedged_call_is_shown_until_one_of_the_two_is_answered() -> None:
+    """The row and the counters say so; a 429 for one of the two is no wait, for the other one goes on."""
+    tape = runs.begun().started("a").started("b").at(9.0)
+    tape.add(CallHedged(model=MODEL, to="acme/m", after_s=9.0, agent="a"))
+    out_twice = screen(viewed(runs.refused(tape, "a")), 80, 24, 9.0)
+    answered = screen(viewed(tape.at(10.0).done("a", 10.0)), 80, 24, 10.0)
+
+    assert "a  hedged x2  Review the file of a." in out_twice
+    assert "1 hedged" in out_twice.splitlines()[1]
+    assert "waiting" not in out_twice
+    assert "hedged x2" not in answered
+    assert "1 hedged" in answered.splitlines()[1]
+
+
+def test_rows_stand_still_in_a_storm_of_refusals() -> None:
+    """While 300 agents are refused again and again and none ends, every row stays where it is."""
+    view = RunView()
+    frames = set[tuple[str, ...]]()
+    next_t = 10.0
+    for stamped in runs.storm().stamped:
+        while stamped.t > next_t:
+            rows = screen(view, 120, 28, next_t).splitlines()
+            names = (re.findall(r"scan\[\d+\]|openai/\S+:", row) for row in rows)
+            frames.add(tuple(name[0] if name else "" for name in names))
+            next_t += 0.125
+        view.feed(stamped)
+
+    assert len(frames) == 1
+    assert "openai/gpt-5-mini:" in frames.pop()
+
+
+def test_a_failed_call_that_was_charged_is_part_of_the_money() -> None:
+    """Known where the provider counted, a guess where only the budget did, unknown without a price."""
+    said = Usage(input_tokens=90, output_tokens=10)
+
+    def money(**booked: Any) -> str:
+        failed = CallFailed(model="acme/x", purpose="agent", agent="a", kind="truncated", **booked)
+        return viewed(runs.begun().started("a").add(failed)).money()
+
+    assert money(booked_usd=0.25, tokens=said) == "$0.25/$2.00"
+    assert money(booked_usd=0.25) == "~$0.25/$2.00"
+    assert money(booked_usd=None) == "$?/$2.00"
+    assert money() == "$0.00/$2.00"
 
 
 def test_tasks_appear_while_the_planner_is_still_answering() -> None:
@@ -434,9 +531,10 @@ def test_an_agent_that_runs_far_beyond_the_others_changes_colour() -> None:
     assert [style(6.0), style(9.0), style(17.0)] == ["dim", "warn", "late"]
 
 
-def test_a_frame_is_cheap() -> None:
-    """A thousand agents cost a few milliseconds per frame: nothing walks over all of them."""
-    view = viewed(runs.fan_out(1000))
+@pytest.mark.parametrize("tape", [runs.fan_out(1000), runs.storm(300)], ids=["calm", "storm"])
+def test_a_frame_is_cheap(tape: Tape) -> None:
+    """A thousand agents, or a storm of 429s, cost a few milliseconds per frame: nothing walks over all agents."""
+    view = viewed(tape)
     best = min(_seconds(lambda: view.rows(120, 40, 40.0)) for _ in range(20))
 
     assert best < 0.005
@@ -488,7 +586,18 @@ def event_of(text: st.SearchStrategy[str]) -> st.SearchStrategy[Event]:
             delay_s=SECONDS, kind=text, message=text, agent=WHO,
         ),
         st.builds(LimitWaiting, bucket=text, waiting=st.integers(0, 999), reason=text),
-        st.builds(LimitChanged, bucket=text, parallel=st.integers(0, 99), reason=text),
+        st.builds(
+            LimitChanged, bucket=text, parallel=st.integers(0, 99), reason=text,
+            pause_s=SECONDS | st.just(float("inf")),
+        ),
+        st.builds(
+            CallFailed, model=text, purpose=PURPOSES, kind=text | st.just("rate_limit"),
+            booked_usd=MONEY, tokens=USAGE, agent=WHO,
+        ),
+        st.builds(CallHedged, model=text, to=text, after_s=SECONDS, agent=WHO),
+        st.builds(TurnCompleted, agent=AGENTS, key=text, output=text),
+        st.builds(ToolStarted, agent=AGENTS, tool=text, call=text),
+        st.builds(ToolCompleted, agent=AGENTS, tool=text, call=text),
         st.builds(BudgetWarning, message=text),
         st.builds(ConflictFound, key=text, values=text),
         st.builds(Warned, message=text),
