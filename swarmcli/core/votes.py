@@ -1,15 +1,175 @@
-"""Canonical values: when two answers say the same thing."""
+"""Votes: which answer several answers come to, and when it is known.
+
+Agreement of *different* models is the signal: two that agree are rarely both wrong, while samples of one model repeat
+their mistakes (measured on recorded GSM8K and DATE answers).
+"""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-_QUOTES = "\"'`*_ "
+from swarmcli.core.canonical import Value, canonical_text, same
+
+Rule = Literal["unanimous", "majority"]
 
 
-def canonical_text(text: str) -> str:
-    """Equal for answers that differ only in case, spacing, quotes or a final full stop."""
-    folded = " ".join(text.split()).casefold()
-    return folded.lstrip(_QUOTES).rstrip(_QUOTES + ".!")
+@dataclass(frozen=True, slots=True)
+class Voter:
+    """One vote that is asked for: the `sample`-th draw of a model."""
+
+    model: str
+    sample: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """One value and how many voted for it, in the order in which their voters are listed."""
+
+    value: Value
+    votes: int
+    voter: Voter
+    """The first listed voter who gave it."""
+
+
+class Ballot:
+    """The votes on one question.
+
+    Args:
+        voters: everybody who is asked, in order of rank: ties go to the one listed first.
+        rule: `unanimous`: all voted, and for the same value. `majority`: one value has more than half of the votes
+            that were asked for; who abstains counts as asked.
+    """
+
+    def __init__(self, voters: Sequence[Voter], rule: Rule) -> None:
+        if not voters or len(set(voters)) != len(voters):
+            raise ValueError("each voter once, and at least one")
+        self._voters = tuple(voters)
+        self._rule: Rule = rule
+        self._votes: dict[Voter, Value | None] = {}
+
+    def cast(self, voter: Voter, value: Value | None) -> None:
+        """Count a vote; None for one that says nothing (a failed, empty or insufficient reply).
+
+        Raises:
+            ValueError: not a voter, or a second vote.
+        """
+        if voter not in self._voters or voter in self._votes:
+            raise ValueError(f"{voter} has no vote, or has voted")
+        self._votes[voter] = value
+
+    @property
+    def open(self) -> int:
+        """Votes that are not in yet."""
+        return len(self._voters) - len(self._votes)
+
+    @property
+    def tallies(self) -> list[Tally]:
+        """Most votes first; ties in the order of the voters."""
+        groups: list[list[Voter]] = []
+        for voter in self._voters:
+            value = self._votes.get(voter)
+            if value is None:
+                continue
+            for group in groups:
+                known = self._votes[group[0]]
+                if known is not None and same(known, value):
+                    group.append(voter)
+                    break
+            else:
+                groups.append([voter])
+        groups.sort(key=len, reverse=True)
+        return [Tally(value=self._given(g[0]), votes=len(g), voter=g[0]) for g in groups]
+
+    @property
+    def agreed(self) -> bool | None:
+        """Whether the rule is fulfilled; None while votes that are still open can decide it either way."""
+        tallies = self.tallies
+        most = tallies[0].votes if tallies else 0
+        asked = len(self._voters)
+        needed = asked if self._rule == "unanimous" else asked // 2 + 1
+        if most >= needed:
+            return True
+        # Of the open votes all might go to the leader, who might also be somebody whom nobody has named yet.
+        return None if most + self.open >= needed else False
+
+    @property
+    def leader(self) -> Tally | None:
+        """The value with most votes; None when nobody voted."""
+        tallies = self.tallies
+        return tallies[0] if tallies else None
+
+    @property
+    def leads_for_good(self) -> bool:
+        """No open vote can take the lead from the leader."""
+        tallies = self.tallies
+        if not tallies:
+            return self.open == 0
+        second = tallies[1].votes if len(tallies) > 1 else 0
+        return tallies[0].votes > second + self.open or self.open == 0
+
+    def _given(self, voter: Voter) -> Value:
+        value = self._votes[voter]
+        if value is None:
+            raise ValueError(f"{voter} abstained")
+        return value
+
+
+PILOT = 60
+"""Agreed items of a fan-out that are always audited, where audits are asked for."""
+_WRONG_SHARE = 1 / 6
+
+
+class Audit:
+    """Whether agreement of the small models may be trusted in one fan-out: a sample is asked of the large one as well.
+
+    When more than 1 in 6 of at least 60 audited items differ, routing stops. The figures were chosen by simulation:
+    3 % false stops where the small model is good, 1 % misses where it is bad.
+
+    Args:
+        share: of the agreed items behind the pilot that are audited, 0 to 1; 0 audits nothing, not even a pilot.
+    """
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+        self._agreed = 0
+        self._due = 0.0
+        self.started = 0
+        """Audits that were begun."""
+        self.done = 0
+        self.differing = 0
+
+    def take(self) -> bool:
+        """An item agreed: whether it is audited."""
+        if self._share <= 0:
+            return False
+        self._agreed += 1
+        if self._agreed > PILOT:
+            self._due += self._share
+            if self._due < 1:
+                return False
+            self._due -= 1
+        self.started += 1
+        return True
+
+    def audited(self, *, differs: bool) -> None:
+        """An audit has ended with an answer."""
+        self.done += 1
+        self.differing += differs
+
+    def dropped(self) -> None:
+        """An audit has ended without an answer: it counts as not begun."""
+        self.started -= 1
+
+    @property
+    def stopped(self) -> bool:
+        """Agreement is not to be trusted here."""
+        return self.done >= PILOT and self.differing > self.done * _WRONG_SHARE
+
+    @property
+    def pending(self) -> bool:
+        """The pilot is under way: an item that agrees now should wait for what it says."""
+        return self._share > 0 and self.done < PILOT <= self.started
 
 
 def majority(answers: Iterable[str]) -> tuple[str, int] | None:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmcli.core.votes import canonical_text, majority
+from swarmcli.core.canonical import canonical_text
+from swarmcli.core.votes import Audit, Ballot, Voter, majority
 
 
 @pytest.mark.parametrize(
@@ -42,3 +43,115 @@ def test_the_winner_has_most_votes_and_came_first_among_equals(answers):
     best = max(counts.values())
     first = next(a for a in answers if counts[canonical_text(a)] == best)
     assert (first, best) == won
+
+
+def _voters(models: int, samples: int = 1) -> list[Voter]:
+    return [Voter(f"m{m}", s) for m in range(models) for s in range(samples)]
+
+
+def test_unanimous_needs_every_vote():
+    """All models, all samples, one value; the first dissent decides."""
+    ballot = Ballot(_voters(2, 2), "unanimous")
+    a, b, c, d = _voters(2, 2)
+    ballot.cast(a, 20.0)
+    ballot.cast(b, 20.0000001)
+    ballot.cast(c, 20.0)
+    assert ballot.agreed is None
+
+    ballot.cast(d, 21.0)
+
+    assert ballot.agreed is False
+    assert ballot.leader is not None
+    assert (3, a) == (ballot.leader.votes, ballot.leader.voter)
+
+
+def test_an_abstention_breaks_unanimity_and_counts_as_asked():
+    """Half of the votes asked for is no majority, also when the rest said nothing."""
+    a, b = _voters(2)
+    unanimous, most = Ballot([a, b], "unanimous"), Ballot([a, b], "majority")
+    for ballot in (unanimous, most):
+        ballot.cast(a, None)
+        assert ballot.agreed is False
+        ballot.cast(b, "x")
+        assert ballot.agreed is False
+
+
+def test_a_tie_goes_to_the_model_listed_first():
+    """Whoever answers first."""
+    a, b = _voters(2)
+    ballot = Ballot([a, b], "majority")
+    ballot.cast(b, "late")
+    ballot.cast(a, "early")
+
+    assert ballot.leader is not None
+    assert "early" == ballot.leader.value
+
+
+@given(
+    st.sampled_from(["unanimous", "majority"]),
+    st.lists(st.sampled_from([None, "x", "y", "z"]), min_size=1, max_size=7),
+    st.randoms(use_true_random=False),
+)
+def test_an_early_decision_is_the_final_one(rule, votes, rng):
+    """What is known before all votes are in never changes afterwards."""
+    voters = _voters(len(votes))
+    ballot = Ballot(voters, rule)
+    early: set[bool] = set()
+    leaders: set[object] = set()
+    order = list(zip(voters, votes, strict=True))
+    rng.shuffle(order)
+    for voter, value in order:
+        ballot.cast(voter, value)
+        if ballot.agreed is not None:
+            early.add(ballot.agreed)
+        if ballot.leads_for_good:
+            leaders.add(ballot.leader.value if ballot.leader else None)
+
+    most = max(votes.count(v) for v in ("x", "y", "z"))
+    wanted = most == len(votes) if rule == "unanimous" else most > len(votes) / 2
+    assert {wanted} == early
+    assert 1 == len(leaders)
+
+
+def test_an_audit_of_nothing_takes_nothing():
+    """Off is off: no pilot either."""
+    audit = Audit(0.0)
+
+    assert not any(audit.take() for _ in range(500))
+    assert not audit.stopped
+    assert not audit.pending
+
+
+def test_the_pilot_and_then_a_share():
+    """The first 60 agreed items, then one in a hundred, evenly."""
+    audit = Audit(0.01)
+
+    taken = [i for i in range(1060) if audit.take()]
+
+    assert list(range(60)) == taken[:60]
+    assert [159, 259, 359, 459, 559, 659, 759, 859, 959, 1059] == taken[60:]
+
+
+def test_routing_stops_at_more_than_one_in_six_of_the_pilot():
+    """Ten of sixty is not more than one in six; eleven is. Before sixty nothing is decided."""
+    for differing, stopped in ((10, False), (11, True)):
+        audit = Audit(0.01)
+        for index in range(60):
+            assert audit.take()
+            assert not audit.stopped
+            audit.audited(differs=index < differing)
+        assert stopped is audit.stopped
+        assert not audit.pending
+
+
+def test_who_agrees_while_the_pilot_is_out_waits():
+    """Until the sixtieth audit is back; one that failed is replaced by the next item that agrees."""
+    audit = Audit(0.01)
+    for _ in range(60):
+        audit.take()
+    assert audit.pending
+    for _ in range(59):
+        audit.audited(differs=False)
+    assert audit.pending
+    audit.dropped()
+    assert not audit.pending

@@ -1,0 +1,123 @@
+"""When two answers say the same thing."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swarmcli.core.canonical import (
+    canonical,
+    canonical_choice,
+    canonical_json,
+    canonical_number,
+    canonical_of,
+    canonical_text,
+    same,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("$20.00", 20), ("the answer is 1,234.50 dollars", 1234.5), ("3/4", 0.75), ("1 1/2 cups", 1.5),
+        ("50%", 0.5), ("50 percent", 0.5), (r"50\%", 0.5), ("-5", -5), ("minus \u22127", -7), ("10-5", 5),
+        ("2 million", 2e6), ("1.5e3", 1500), (r"\frac{3}{4}", 0.75), ("1'234", 1234), ("12 345 km", 12345),
+        ("x = 5.", 5), ("#### 72", 72), ("10 - 3 = 7", 7), ("\u20ac3.50 each", 3.5), (r"\boxed{42}", 42),
+        ("$-20$", -20), ("-$20", -20), ("in 2024, 17", 17), ("18.00%", 0.18), ("1,2,3", 3), ("GPT-4", 4),
+        ("(-3)", -3), (".5", 0.5), ("Step 1: 20 apples", 20), ("1,000,000", 1e6),
+    ],
+)  # fmt: skip
+def test_the_last_number_counts_however_it_is_written(text: str, number: float):
+    """Money, percent, fractions, separators and units are spelling."""
+    found = canonical_number(text)
+
+    assert found is not None
+    assert same(found, float(number))
+
+
+@pytest.mark.parametrize("text", ["", "no number", "5/0", "NaN", "inf", "1e999"])
+def test_what_is_no_number_is_none(text: str):
+    """No vote is better than a made-up one."""
+    assert canonical_number(text) is None
+
+
+@given(st.integers(-(10**9), 10**9))
+def test_a_number_survives_separators_and_decoration(number: int):
+    """However large, and with a sign."""
+    for text in (f"{number:,}", f"${number:,}.00", f"**{number}**", f"so it is {number} apples."):
+        assert canonical_number(text) == number, text
+
+
+@given(st.text(max_size=300))
+def test_nothing_that_a_model_writes_breaks_a_reader(text: str):
+    """Any text has a canonical value or none, in every form."""
+    for kind in ("text", "number", "choice", "json"):
+        assert canonical(text, kind) is None or isinstance(canonical(text, kind), str | float)
+    canonical_of(text)
+
+
+def test_a_long_answer_is_read_in_no_time():
+    """Megabytes of digits are cut to their end and read once (a quadratic reader would take minutes)."""
+    assert canonical_number("1 " * 2_000_000 + "7") == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "choice"),
+    [
+        ("B", "b"), ("(B)", "b"), ("B.", "b"), ("The answer is B", "b"), ("Answer: (c)", "c"), ("**B**", "b"),
+        ("b) because it is", "b"), ("I think\nD", "d"), ("option A, not B", "a"), ("Yes.", "yes"),
+        ("The answer is **C**.", "c"), ("A good idea is rare", "a good idea is rare"),
+    ],
+)  # fmt: skip
+def test_a_choice_is_its_letter(text: str, choice: str):
+    """And without a letter the words themselves."""
+    assert choice == canonical_choice(text)
+
+
+def test_json_is_compared_by_value():
+    """Order of keys, spacing, fences and 1.0 for 1 are spelling; the order of a list is not."""
+    assert canonical_json('{"b": 1.0, "a": [1, 2]}') == canonical_json(
+        'So:\n```json\n{"a":[1,2],"b":1}\n```'
+    )
+    assert canonical_json("[1, 2]") != canonical_json("[2, 1]")
+    assert canonical_json("no json") is None
+    assert canonical_json('{"a": NaN}') is None
+
+
+def test_text_is_compared_without_case_quotes_and_a_full_stop():
+    """What a reader would call the same answer."""
+    assert canonical_text('"Paris."') == canonical_text(" paris ")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(20, "20 dollars"), (1000, "$1,000"), (0.1, "10%"), ("12 km", 12.0), ("Paris", " paris. "), ([1, 2.0], [1.0, 2])],
+)  # fmt: skip
+def test_claims_of_one_value_are_the_same(one: object, other: object):
+    """However agents write it."""
+    assert same(canonical_of(one), canonical_of(other))  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("Berlin 3", "Berlin 4"), ("v2", "v3"), (True, 1), ("2024-05-01", "2024-05-02"), ("3 of 5", 5)]
+)  # fmt: skip
+def test_claims_of_different_values_are_not(one: object, other: object):
+    """A number inside of a name or a date is no number."""
+    assert not same(canonical_of(one), canonical_of(other))  # pyright: ignore[reportArgumentType]
+
+
+@given(st.floats(-1e6, 1e6), st.floats(-1e-7, 1e-7))
+def test_equal_means_within_a_millionth(number: float, error: float):
+    """1/3 written with seven digits is still 1/3; a hundredth more is not."""
+    assert same(number, number + error)
+    assert not same(number, number + 0.01)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=8))
+def test_json_read_twice_is_the_same(value: object):
+    """The canonical form is its own canonical form."""
+    once = canonical_json(json.dumps(value))
+
+    assert once is not None
+    assert once == canonical_json(once)
