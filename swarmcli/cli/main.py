@@ -49,10 +49,11 @@ def _settings(command: str) -> dict[str, bool]:
 
 
 def _register() -> None:
-    from swarmcli.cli import look, recipes, setup, work
+    from swarmcli.cli import evaluate, look, recipes, setup, work
 
     for panel, commands in (
         (WORK, work.COMMANDS),
+        (WORK, evaluate.COMMANDS),
         (LOOK, look.COMMANDS),
         (RECIPES, recipes.COMMANDS),
         (SETUP, setup.COMMANDS),
