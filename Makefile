@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types imports fmt bench lock build clean
+.PHONY: help setup demo test nightly lint types imports fmt bench lock build clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,9 @@ demo: $(STAMP) ## Run a first swarm on a small model on this machine: no key, no
 test: lint types imports ## Run every check that CI runs
 	$(PY) -m pytest -n 2
 
+nightly: $(STAMP) ## Kill runs 500 times and look for lost work (an hour)
+	SWARM_KILLS=500 $(PY) -m pytest -n 2 -rP tests/e2e/test_crashes.py -k random_kills
+
 lint: $(STAMP) ## Check style and formatting
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -54,6 +57,7 @@ fmt: $(STAMP) ## Format, and fix what can be fixed
 
 bench: $(STAMP) ## Measure start-up, overhead and throughput
 	$(PY) tests/bench/bench.py
+	$(PY) -m tests.bench.traffic
 
 lock: ## Rebuild requirements.lock, for every platform
 	@$(NEED_PYTHON)

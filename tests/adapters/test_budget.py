@@ -10,9 +10,9 @@ from swarmcli.adapters.budget import BudgetedClient
 from swarmcli.adapters.limits import LimitedClient
 from swarmcli.adapters.retry import RetryingClient
 from swarmcli.core.budget import Budget
-from swarmcli.core.events import BudgetWarning, LimitWaiting, Usage
+from swarmcli.core.events import BudgetWarning, CallFailed, CallStarted, LimitWaiting, Usage
 from swarmcli.core.ports import Message, ModelReply, ModelRequest
-from swarmcli.errors import ModelError
+from swarmcli.errors import Charge, ModelError
 from swarmcli.recipe.values import ModelSpec, Price, Rate
 from swarmcli.testing import ManualClock, RecordingRecorder, ScriptedClient
 
@@ -163,6 +163,49 @@ class TestPrices:
         assert spent.cost_usd == pytest.approx(spent.tokens / 1000)
 
 
+class Raises:
+    """A model whose every call ends like this."""
+
+    def __init__(self, error):
+        self.error = error
+
+    async def complete(self, request, stream_to=None):
+        raise self.error
+
+    async def close(self):
+        pass
+
+
+class TestEstimates:
+    async def test_a_call_carries_what_was_set_aside(self):
+        """So that it can be counted even if nobody sees its end."""
+        rig = Rig()
+        client = rig.over(LimitedClient(rig.model, clock=rig.clock, emit=rig.events.emit))
+        await rig.clock.drive(client.complete(Attempt.of(ask(), 1, Flight())))
+        (started,) = rig.events.of(CallStarted)
+        assert started.estimated_tokens == rig.budget.spent.estimate.tokens > 1000
+        assert started.estimated_usd == rig.budget.spent.estimate.cost_usd
+
+    async def test_a_bound_that_was_passed_once_is_not_believed_again(self):
+        """Ten times the bound: the next call of that sort sets aside as much."""
+        huge = ModelReply(
+            text="x", model="m", usage=Usage(input_tokens=10, output_tokens=1000), cost_usd=1.01
+        )
+        rig = Rig(lambda _: huge, max_cost_usd=1.5)
+        bounded = ask(max_output_tokens=100)
+        assert len(answered(await rig.all_of([bounded]))) == 1
+        (refused,) = await rig.all_of([bounded])
+        assert (refused.kind, len(rig.model.requests)) == ("budget", 1)
+        assert rig.budget.spent.cost_usd == 1.01
+
+    async def test_bounds_do_not_mix(self):
+        """A long answer without a bound says nothing about one that has a bound."""
+        long = ModelReply(text="x", model="m", usage=Usage(output_tokens=5000), cost_usd=0.0)
+        rig = Rig([long, long], max_tokens=5300)
+        await rig.all_of([ask()])
+        assert len(answered(await rig.all_of([ask(max_output_tokens=100)]))) == 1
+
+
 class TestFailures:
     @pytest.mark.parametrize(
         ("kind", "charged"),
@@ -217,6 +260,63 @@ class TestFailures:
             call.cancel()
         assert rig.budget.spent.tokens > 1000
         assert rig.budget.open == 0
+
+    @pytest.mark.parametrize(
+        ("kind", "booked"), [("server", 0), ("timeout", 1000), ("truncated", 1000)]
+    )
+    async def test_a_call_that_failed_says_what_is_booked_for_it(self, kind, booked):
+        """Nothing where the provider turned it away, else all that was set aside."""
+        rig = Rig([ModelError("x", kind=kind)])
+        await rig.all_of([ask(agent="a")])
+        (failed,) = rig.events.of(CallFailed)
+        assert (failed.kind, failed.agent, failed.tokens) == (kind, "a", None)
+        assert booked <= failed.booked_tokens <= booked * 1.1
+        assert failed.booked_tokens == rig.budget.spent.tokens
+        assert rig.budget.spent.cost_known == (booked == 0)
+
+    async def test_a_useless_answer_costs_what_the_provider_says(self):
+        """Not what had been set aside."""
+        error = ModelError("cut", kind="truncated")
+        error.charge = Charge(input_tokens=7, output_tokens=5, cost_usd=0.25)
+        rig = Rig()
+        client = rig.over(Raises(error))
+        with pytest.raises(ModelError):
+            await client.complete(ask())
+        (failed,) = rig.events.of(CallFailed)
+        assert (failed.booked_tokens, failed.booked_usd) == (12, 0.25)
+        spent = rig.budget.spent
+        assert (spent.usage, spent.cost_known) == (Usage(input_tokens=7, output_tokens=5), True)
+
+    async def test_a_call_that_was_cut_off_says_so(self):
+        """Its kind is `cancelled`; one that never left says nothing."""
+        rig = Rig()
+        limited = LimitedClient(
+            rig.model,
+            rates=[Rate(pattern="*", parallel=1)],
+            clock=rig.clock,
+            emit=rig.events.emit,
+        )
+        client = rig.over(limited)
+        async with asyncio.TaskGroup() as group:
+            calls = [
+                group.create_task(client.complete(Attempt.of(ask(agent=name), 1, Flight())))
+                for name in ("sent", "queued")
+            ]
+            await rig.clock.advance(0.5)
+            for call in reversed(calls):
+                call.cancel()
+            await rig.clock.settle()
+        assert [(e.agent, e.kind) for e in rig.events.of(CallFailed)] == [("sent", "cancelled")]
+        assert rig.budget.spent.calls == len(rig.events.of(CallStarted)) == 1
+        assert not rig.budget.spent.cost_known
+
+    async def test_a_bug_in_a_sink_is_no_free_call(self):
+        """Whatever ends a call that left, it is booked."""
+        rig = Rig()
+        with pytest.raises(ZeroDivisionError):
+            await rig.over(Raises(ZeroDivisionError())).complete(ask())
+        assert [e.kind for e in rig.events.of(CallFailed)] == ["internal"]
+        assert (rig.budget.open, rig.budget.spent.tokens > 1000) == (0, True)
 
     async def test_waiting_for_money_is_no_busy_time(self):
         """Between two tries of one question it is time in a queue."""

@@ -18,13 +18,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarmcli.adapters.cache import DiskStore, file_system_of
+from swarmcli.adapters import cache_upkeep
+from swarmcli.adapters.cache import DiskStore
 from swarmcli.adapters.cache_entry import decode, encode
 from swarmcli.adapters.cache_key import cache_key
 from swarmcli.adapters.cached_client import CachedClient, Store
+from swarmcli.adapters.file_system import file_system_of
 from swarmcli.core.events import CallCompleted, Usage, Warned
 from swarmcli.core.ports import Message, ModelReply, ModelRequest
-from swarmcli.errors import ModelError
+from swarmcli.errors import ModelError, StorageError
 from swarmcli.recipe.values import ModelSpec
 from swarmcli.testing import (
     ManualClock,
@@ -100,8 +102,9 @@ class TestDiskStore:
         store = DiskStore(folder, emit=events.emit)
         await store.close()
         assert not folder.exists()
-        assert store.info() == (folder, 0, 0, None)
-        assert store.clear() == store.prune(0) == 0
+        assert cache_upkeep.info(folder) == (folder, 0, 0, None)
+        assert cache_upkeep.clear(folder) == 0
+        assert cache_upkeep.prune(folder, 0) == (0, 0)
         assert not folder.exists()
 
     def test_diskcache_is_imported_on_first_use_only(self):
@@ -142,7 +145,7 @@ class TestDiskStore:
         assert [t.name for t in threading.enumerate()].count("swarm-cache") == 1
         await store.close()
         assert "swarm-cache" not in [t.name for t in threading.enumerate()]
-        assert store.info().entries == 50
+        assert cache_upkeep.info(folder).entries == 50
 
     async def test_many_first_readers_open_it_once(self, folder):
         """Three hundred agents start together; one of them gives up while it waits."""
@@ -157,45 +160,78 @@ class TestDiskStore:
         await store.close()
 
 
-class TestInfoAndClear:
-    async def test_info_counts(self, folder, events):
+class TestUpkeep:
+    async def test_info_counts(self, folder):
         """Entries, bytes and the place."""
         await write(folder, {"a": b"1", "b": BIG.encode()})
-        info = DiskStore(folder, emit=events.emit).info()
+        info = cache_upkeep.info(folder)
         assert (info.folder, info.entries, info.problem) == (folder, 2, None)
         assert info.bytes > 100_000
 
-    async def test_clear_removes_all(self, folder, events):
+    async def test_clear_removes_all(self, folder):
         """And leaves a cache that works."""
         await write(folder, {"a": b"1", "b": BIG.encode()})
-        assert DiskStore(folder, emit=events.emit).clear() == 2
+        assert cache_upkeep.clear(folder) == 2
         assert list(folder.rglob("*.val")) == []
         await write(folder, {"a": b"2"})
         assert await read(folder, "a") == ([b"2"], [])
 
-    async def test_a_broken_database_is_told_and_cleared(self, folder, events):
+    async def test_a_broken_database_is_told_and_cleared(self, folder):
         """The way out of a damaged cache is `swarm cache clear`."""
         await write(folder, {"b": BIG.encode()})
         (folder / "cache.db").write_bytes(b"no database" * 1000)
         (folder / "note.txt").write_text("not ours")
-        store = DiskStore(folder, emit=events.emit)
-        assert "DatabaseError" in store.info().problem
-        assert store.info().bytes > 100_000
-        assert store.clear() == 0
+        info = cache_upkeep.info(folder)
+        assert info.problem is not None
+        assert "DatabaseError" in info.problem
+        assert info.bytes > 100_000
+        with pytest.raises(StorageError, match=r"cannot prune .*DatabaseError") as caught:
+            cache_upkeep.prune(folder)
+        assert caught.value.hint == "swarm cache clear"
+        assert cache_upkeep.clear(folder) == 0
         assert [path.name for path in folder.rglob("*") if path.is_file()] == ["note.txt"]
         await write(folder, {"a": b"2"})
 
-    async def test_prune_removes_what_is_old_or_unreadable(self, folder, events):
+    async def test_prune_removes_what_is_old_or_unreadable(self, folder):
         """Young answers stay."""
         await write(
             folder,
             {"old": encode(REPLY, 1000.0), "young": encode(REPLY, 2000.0), "odd": b"garbage"},
         )
         rows(folder, "UPDATE Cache SET mode = 4 WHERE key = 'odd'")
-        store = DiskStore(folder, emit=events.emit)
-        assert store.prune(500.0, now=lambda: 2100.0) == 2
-        assert store.info().entries == 1
-        assert events.events == []
+        assert cache_upkeep.prune(folder, 500.0, now=lambda: 2100.0).entries == 2
+        assert cache_upkeep.info(folder).entries == 1
+
+    async def test_prune_alone_removes_what_nobody_can_get(self, folder):
+        """Expired entries and garbage go; answers of any age stay."""
+        await write(folder, {"old": encode(REPLY, 0.0), "odd": b"garbage"})
+        await write(folder, {"expired": encode(replace(REPLY, text=BIG), 0.0)}, ttl_s=-1.0)
+        entries, freed = cache_upkeep.prune(folder)
+        assert entries == 2
+        assert freed > 90_000
+        assert cache_upkeep.prune(folder) == (0, 0)
+        (value,), _ = await read(folder, "old")
+        assert value == encode(REPLY, 0.0)
+
+    async def test_prune_removes_files_without_an_entry(self, folder):
+        """A killed writer's old file goes; one in the making, an entry's, and other people's stay."""
+        await write(folder, {"k": encode(replace(REPLY, text=BIG), 0.0)})
+        (ours,) = folder.rglob("*.val")
+        orphan = folder / "ab" / "cd" / f"{'0' * 28}.val"
+        young = folder / "ab" / "cd" / f"{'1' * 28}.val"
+        foreign = folder / "ab" / "cd" / "thesis.val"
+        for file in (orphan, young, foreign):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(b"x")
+        for file in (ours, orphan, foreign):
+            os.utime(file, (1.0, 1.0))
+        cache_upkeep.prune(folder)
+        assert [file.exists() for file in (ours, orphan, young, foreign)] == [
+            True,
+            False,
+            True,
+            True,
+        ]
 
 
 class Bomb:
@@ -228,21 +264,18 @@ class TestPlanted:
         assert await read(folder, "k") == ([None], [])
         assert not (tmp_path / "boom").exists()
 
-    async def test_a_pickled_key_is_never_loaded(self, folder, tmp_path, events):
+    async def test_a_pickled_key_is_never_loaded(self, folder, tmp_path):
         """Not by reading, listing or clearing."""
         await write(folder, {"k": b"v"})
         bomb = pickle.dumps(Bomb(tmp_path / "boom"))
         rows(folder, "INSERT INTO Cache(key, raw, mode, value) VALUES (?, 0, 1, x'00')", bomb)
         assert await read(folder, "k") == ([b"v"], [])
-        store = DiskStore(folder, emit=events.emit)
-        assert store.prune(0.0) == 1
-        assert store.clear() == 1
+        assert cache_upkeep.prune(folder, 0.0).entries == 1
+        assert cache_upkeep.clear(folder) == 1
         assert not (tmp_path / "boom").exists()
 
     @pytest.mark.parametrize("name", ["../secret", "{absolute}", "ab/cd/../../../secret", "secret"])
-    async def test_a_file_name_that_leaves_the_folder_is_a_miss(
-        self, folder, tmp_path, name, events
-    ):
+    async def test_a_file_name_that_leaves_the_folder_is_a_miss(self, folder, tmp_path, name):
         """What it names is neither read nor removed."""
         await write(folder, {"k": BIG.encode()})
         for secret in (tmp_path / "secret", folder / "secret"):
@@ -252,7 +285,7 @@ class TestPlanted:
         assert await read(folder, "k") == ([None], [])
         await write(folder, {"k": b"new"})
         rows(folder, "UPDATE Cache SET filename = ?", name)
-        DiskStore(folder, emit=events.emit).clear()
+        cache_upkeep.clear(folder)
         assert (tmp_path / "secret").read_bytes() == (folder / "secret").read_bytes() == b"secret"
 
     @pytest.mark.parametrize(
@@ -421,6 +454,63 @@ class TestFaults:
         keys = [f"{p}-{n}" for p in range(4) for n in range(50)]
         values, _ = await read(folder, *keys)
         assert values == [b"v"] * 200
+
+    def test_hundreds_of_processes_may_open_it_at_once(self, folder):
+        """Two hundred and fifty start in one moment on an empty folder: each writes, and none complains."""
+        assert storm(folder, 250) == ""
+        assert cache_upkeep.info(folder).entries == 250
+
+    def test_a_disk_that_is_really_full(self, folder):
+        """The system refuses every byte beyond a limit: one warning, and right answers all the same."""
+        code = (
+            "import asyncio, resource, signal, sys\n"
+            "from dataclasses import replace\n"
+            "from pathlib import Path\n"
+            "from swarmcli.adapters.cache import DiskStore\n"
+            "from swarmcli.adapters.cached_client import CachedClient\n"
+            "from swarmcli.testing import ScriptedClient\n"
+            "from tests.adapters.test_cache import REQUEST, BIG\n"
+            "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))\n"
+            "async def main():\n"
+            "    said = []\n"
+            "    store = DiskStore(Path(sys.argv[1]), emit=said.append)\n"
+            "    client = CachedClient(ScriptedClient(lambda _: BIG), store, mode='use', emit=print)\n"
+            "    for n in range(5):\n"
+            "        assert (await client.complete(replace(REQUEST, sample=n))).text == BIG\n"
+            "    await client.close()\n"
+            "    print(len(said), said[0].message)\n"
+            "asyncio.run(main())\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(folder)],
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+        )
+        assert done.stdout.startswith("1 no answer cache in this run: "), done.stderr
+
+    @needs_other_users
+    def test_a_folder_that_cannot_be_written(self, folder):
+        """A read-only folder is one warning for a process without special rights; it goes on."""
+        folder.mkdir(mode=0o500)
+        os.chown(folder, 12345, 12345)
+        for parent in list(folder.parents)[:3]:
+            parent.chmod(0o755)
+        (said,) = storm(folder, 1, 12345).splitlines()
+        assert said.startswith("no answer cache in this run: ")
+        assert str(folder) in said
+
+
+def storm(folder: Path, *args: int) -> str:
+    """What `count` processes that use the cache in the same moment have to say."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.adapters.cache_storm", str(folder), *map(str, args)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout + done.stderr
 
 
 class TestEntries:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import gzip
 import json
 import os
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 from swarmcli.adapters.litellm_client import LitellmClient
 from swarmcli.adapters.redact import Redactor
 from swarmcli.core.events import Usage
-from swarmcli.core.ports import Message, ModelRequest
+from swarmcli.core.ports import Headroom, Message, ModelRequest
 from swarmcli.errors import ModelError
 from swarmcli.recipe.values import ModelSpec, Price
 from tests.adapters.contract_model import Answer, Breaks, Fails, Hangs, ModelContract, Pieces, Says
@@ -140,6 +141,16 @@ KINDS = {
     "length": "truncated",
     "content filter": "content_filter",
     "huge": "protocol",
+    "eof": "network",
+    "half head": "network",
+    "long head": "protocol",
+    "bad gzip": "protocol",
+    "bad utf8": "protocol",
+    "no body": "protocol",
+    "huge error": "server",
+    "leaky 400": "bad_request",
+    "leaky 500": "server",
+    "leaky page": "server",
     "stream reset": "network",
     "stream eof": "network",
     "stream error": "server",
@@ -194,8 +205,9 @@ class TestFaults:
 
     def test_every_fault_of_the_server_is_covered(self):
         """A new fault in the fake server needs an expectation here."""
-        harmless = {"ok", "slow", "no usage", "hostile"}
+        harmless = {"ok", "slow", "no usage", "hostile", "odd usage", "leaky text"}
         elsewhere = {"hang", "drip", "stream silent", "stream done only", "stream no finish"}
+        elsewhere |= {"redirect", "odd types", "deep json", "stream garbage"}  # in the fault suite
         assert set(FAULTS) == set(KINDS) | harmless | elsewhere
 
     async def test_nobody_listens(self):
@@ -284,6 +296,169 @@ class TestRetryAfter:
         server.faults = [Reply(fault="503", retry_after="3"), Reply(fault="400", retry_after="3")]
         assert (await failure(client)).retry_after_s == 3.0
         assert (await failure(client)).retry_after_s is None
+
+
+RATE_HEADERS = {
+    "x-ratelimit-remaining-requests": "59",
+    "x-ratelimit-reset-requests": "1s",
+    "x-ratelimit-remaining-tokens": "149984",
+    "x-ratelimit-reset-tokens": "6m0s",
+}
+
+
+class TestHeadroom:
+    """What the provider says is left."""
+
+    @pytest.mark.parametrize("sink", [None, Pieces()])
+    async def test_an_answers_headers_are_read(self, edge, sink):
+        """On both HTTP paths, streamed or not."""
+        server, client = edge
+        server.reply = Reply(text="hi", headers=RATE_HEADERS)
+        assert (await client.complete(request(), sink)).headroom == Headroom(
+            requests=59, requests_reset_s=1.0, tokens=149984, tokens_reset_s=60.0
+        )
+
+    async def test_without_headers_it_is_unknown(self, edge):
+        """Most local servers say nothing."""
+        _, client = edge
+        assert (await client.complete(request())).headroom is None
+
+    async def test_a_429_without_retry_after_waits_for_the_reset(self, edge):
+        """Of what is used up; the answer's own word would win."""
+        server, client = edge
+        spent = {**RATE_HEADERS, "x-ratelimit-remaining-requests": "0"}
+        server.faults = [
+            Reply(fault="429", headers={**spent, "x-ratelimit-reset-requests": "12s"}),
+            Reply(fault="429", headers=RATE_HEADERS),
+            Reply(fault="429", headers=spent, retry_after="3"),
+        ]
+        waits = [(await failure(client)).retry_after_s for _ in range(3)]
+        assert waits == [12.0, None, 3.0]
+
+
+class TestOwnKeys:
+    """A model that repeats our key."""
+
+    @pytest.mark.parametrize("chunk_chars", [3, 16, 500])
+    async def test_it_is_not_in_the_answer(self, edge, chunk_chars):
+        """Whole or streamed, in pieces of any size; the rest of the answer is untouched."""
+        server, client = edge
+        server.reply = f"The key is {KEY}, and sk-ant-REDACTED is none of ours."
+        server.chunk_chars = chunk_chars
+        sink = Pieces()
+        for reply in (await client.complete(request()), await client.complete(request(), sink)):
+            assert reply.text == "The key is sk-…CRET, and sk-ant-REDACTED is none of ours."
+        assert sink.text == reply.text
+
+    async def test_it_is_not_in_the_last_piece(self, edge):
+        """An answer that is the key and nothing else."""
+        server, client = edge
+        server.reply = KEY
+        sink = Pieces()
+        assert (await client.complete(request(), sink)).text == "sk-…CRET"
+        assert sink.text == "sk-…CRET"
+
+
+class TestHostileSizes:
+    """Bodies that are meant to hurt cost bounded memory, and are protocol faults."""
+
+    @pytest.mark.parametrize("fast", PATHS.values(), ids=PATHS.keys())
+    def test_endless_bodies_are_cut_off(self, fast):
+        """More than is let in: a fault after one request each, at a cost of some copies of what is let in."""
+        huge = b"[" * 30_000_000
+        stream = {"content-type": "text/event-stream"}
+        routes = [
+            ("body", Reply(body=huge)),
+            ("error", Reply(body=huge, status=500)),
+            ("line", Reply(body=b"data: " + huge, headers=stream)),
+            ("bomb", Reply(body=gzip.compress(huge * 7, 1), headers={"content-encoding": "gzip"})),
+        ]
+        code = (
+            "import asyncio, resource\n"
+            "from swarmcli.adapters.litellm_client import LitellmClient\n"
+            "from swarmcli.errors import ModelError\n"
+            "from tests.adapters.contract_model import Pieces\n"
+            "from tests.adapters.test_litellm_client import request\n"
+            "def peak_mb():\n"
+            "    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024\n"
+            "async def main():\n"
+            "    client = LitellmClient()\n"
+            "    await client.complete(request('fine'))\n"
+            "    before = peak_mb()\n"
+            "    for name in ('body', 'error', 'line', 'bomb'):\n"
+            "        for sink in (None, Pieces()):\n"
+            "            try:\n"
+            "                await client.complete(request(name), sink)\n"
+            "            except ModelError as error:\n"
+            "                print(name, error.kind, peak_mb() - before)\n"
+            "    await client.close()\n"
+            "asyncio.run(main())\n"
+        )
+        with serve(routes=routes) as server:
+            env = {**os.environ, **server.env, "SWARM_FAST_HTTP": fast}
+            done = subprocess.run(
+                [sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True
+            )
+            assert len(server.requests) == 9
+        outcomes = [line.split() for line in done.stdout.splitlines()]
+        assert len(outcomes) == 8, done.stderr
+        for name, kind, grown_mb in outcomes:
+            assert kind == ("server" if name == "error" else "protocol")
+            assert int(grown_mb) < 250
+
+    async def test_packed_answers_are_answers(self, edge):
+        """Compression itself is fine; packed twice it is not."""
+        server, client = edge
+        body = json.dumps(
+            {"id": "x", "object": "chat.completion", "created": 1, "model": "fake", "choices": [
+                {"index": 0, "message": {"role": "assistant", "content": "packed"}, "finish_reason": "stop"}
+            ]}
+        ).encode()  # fmt: skip
+        server.reply = Reply(body=gzip.compress(body), headers={"content-encoding": "gzip"})
+        assert (await client.complete(request())).text == "packed"
+        twice = gzip.compress(gzip.compress(body))
+        server.reply = Reply(body=twice, headers={"content-encoding": "gzip, gzip"})
+        assert (await failure(client, request("again"))).kind == "protocol"
+
+    @pytest.mark.parametrize(
+        "message",
+        [
+            {"content": None, "tool_calls": [{"id": "x", "type": "function", "function": {
+                "name": "f", "arguments": "{}"}}] * 20_000},
+            {"content": None, "function_call": {"name": "f", "arguments": "[" * 100_000}},
+            {"content": ["not", "text"]},
+            {"content": {"a": 1}},
+            {"content": 7},
+        ],
+    )  # fmt: skip
+    async def test_odd_messages_are_faults(self, edge, message):
+        """A flood of tool calls that nobody asked for, deep arguments, text that is no text."""
+        server, client = edge
+        server.reply = {
+            "id": "x", "object": "chat.completion", "created": 1, "model": "fake",
+            "choices": [{"index": 0, "message": {"role": "assistant", **message}, "finish_reason": "stop"}],
+        }  # fmt: skip
+        assert (await failure(client)).kind in {"empty", "protocol"}
+
+    async def test_many_choices_are_one(self, edge):
+        """We ask for one and take the first."""
+        server, client = edge
+        choice = {
+            "index": 0,
+            "message": {"role": "assistant", "content": "a"},
+            "finish_reason": "stop",
+        }
+        server.reply = {
+            "id": "x", "object": "chat.completion", "created": 1, "model": "fake",
+            "choices": [choice] * 5_000,
+        }  # fmt: skip
+        assert (await client.complete(request())).text == "a"
+
+    async def test_deep_json_is_a_fault(self, edge):
+        """Nesting that no parser survives."""
+        server, client = edge
+        server.reply = Reply(body='{"choices":' + "[" * 200_000 + "]" * 200_000 + "}")
+        assert (await failure(client)).kind == "protocol"
 
 
 class TestStreams:
@@ -901,4 +1076,12 @@ def test_the_fake_server_is_a_program(tmp_path):
         process.terminate()
         counts = json.loads(process.stdout.read())
     assert done.stdout == "hello\n"
-    assert counts == {"requests": 1, "peak": 1, "connections": 1, "disconnects": 0}
+    assert counts == {
+        "requests": 1,
+        "peak": 1,
+        "connections": 1,
+        "disconnects": 0,
+        "limited": 0,
+        "stragglers": 0,
+        "busiest_minute": 1,
+    }

@@ -1,6 +1,8 @@
 """From a chain of foreign exceptions to one kind, one line and one hint; no provider is needed to test that."""
 
+import json
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -109,6 +111,22 @@ class TestStatus:
         assert kind(exception("MidStreamFallbackError", "Upstream broke")) == "server"
 
 
+REAL = [
+    json.loads(line)
+    for line in Path(__file__).with_name("provider_answers.jsonl").read_text("utf-8").splitlines()
+]
+"""Refusals as providers document them and people report them, each with the kind that it is."""
+
+
+@pytest.mark.parametrize("answer", REAL, ids=lambda a: f"{a['status']}-{a['from']}")
+def test_real_answers(answer):
+    """A minute's limit passes; a day's, a month's, or no money does not: as each provider words it."""
+    body = answer["body"]
+    words = body if isinstance(body, str) else json.dumps(body)
+    error = sent(answer["status"], words, body if isinstance(body, dict) else None)
+    assert kind(error) == answer["kind"]
+
+
 class TestWithoutStatus:
     """Nobody answered, or nobody could read the answer."""
 
@@ -192,7 +210,37 @@ class TestRetryAfter:
             ({}, "Please try again in 1.5s.", 1.5),
             ({}, "Please retry in 2m", 120.0),
             ({}, '{"@type": "RetryInfo", "retryDelay": "34s"}', 34.0),
+            ({}, "Please try again in 9m38.016s. Need more", 578.016),
+            ({}, "Please retry after 1 minute 5 seconds.", 65.0),
+            ({}, "Please retry after 86400 seconds.", 3600.0),
             ({}, "Slow down", None),
+            (
+                {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "6m0s"},
+                "",
+                360.0,
+            ),
+            (
+                {"x-ratelimit-remaining-requests": "1", "x-ratelimit-reset-requests": "6m0s"},
+                "",
+                None,
+            ),
+            (
+                {
+                    "anthropic-ratelimit-tokens-remaining": "0",
+                    "anthropic-ratelimit-tokens-reset": "2026-11-21T12:00:07Z",
+                },
+                "",
+                7.0,
+            ),
+            (
+                {
+                    "retry-after": "2",
+                    "x-ratelimit-remaining-requests": "0",
+                    "x-ratelimit-reset-requests": "9s",
+                },
+                "",
+                2.0,
+            ),
         ],
     )
     def test_values(self, headers, message, expected):

@@ -44,6 +44,7 @@ class Rig:
                 inner,
                 clock=self.clock,
                 emit=self.events.emit,
+                attempts=attempts,
                 rates=[Rate(pattern="*", parallel=1)],
             )
         self.client = RetryingClient(
@@ -174,12 +175,20 @@ class TestDelays:
         await rig.ask()
         assert 0.25 <= rig.delays[0] <= 0.5
 
-    async def test_a_hint_of_half_a_minute_is_the_longest(self):
-        """Above 30 s the call fails at once, says so, and is still a rate limit."""
-        rig = Rig([failed("rate_limit", retry_after_s=120.0), "never"])
-        with pytest.raises(ModelError, match=r"asks to wait 120 s, swarm waits 30") as caught:
+    async def test_a_hint_of_up_to_two_minutes_is_cut_to_half_a_minute(self):
+        """A limit per minute passes: it is asked again."""
+        rig = Rig([failed("rate_limit", retry_after_s=120.0), "answer"])
+        await rig.ask()
+        assert 30.0 <= rig.delays[0] <= 33.0
+
+    @pytest.mark.parametrize("kind", ["rate_limit", "server"])
+    async def test_whoever_asks_for_more_is_not_asked_again(self, kind):
+        """Above two minutes the call fails at once, says so, and counts as a rate limit."""
+        rig = Rig([failed(kind, retry_after_s=121.0), "never"])
+        with pytest.raises(ModelError, match=r"asks to wait 121 s, swarm waits 30") as caught:
             await rig.ask()
-        assert (caught.value.kind, caught.value.retry_after_s) == ("rate_limit", 120.0)
+        assert (caught.value.kind, caught.value.retry_after_s) == ("rate_limit", 121.0)
+        assert caught.value.attempts == 1
         assert caught.value.exit_code == 75
         assert (rig.calls, rig.clock.monotonic()) == (1, 0)
 
@@ -292,6 +301,84 @@ class TestOverTheLimiter:
         assert second.seconds == 3.0
         # 3 s failed, 3 s behind the other (the delay of the retry lies within), 3 s answered.
         assert first.seconds == pytest.approx(6.0 + rig.delays[0], abs=0.01)
+
+    async def test_a_429_is_waited_out_at_the_gate(self):
+        """The retry says how long that takes, and adds nothing to it; it is no busy time."""
+        rig = Rig([failed("rate_limit", retry_after_s=9.0), "answer"], limited=True, latency_s=1.0)
+        reply = await rig.ask()
+        assert (rig.delays, rig.clock.monotonic()) == ([9.0], 11.0)
+        assert (reply.attempts, reply.seconds) == (2, 2.0)
+
+    async def test_429s_cost_no_attempts_while_others_are_answered(self):
+        """Six refusals with answers in between, and then a failure of another kind: it still goes on."""
+        refusals = iter([failed("rate_limit")] * 6 + [failed("server"), "answer"])
+        rig = Rig(lambda r: "other" if r.sample else next(refusals), limited=True, attempts=2)
+
+        async def run():
+            await rig.client.complete(replace(REQUEST, sample=1))
+            async with asyncio.TaskGroup() as group:
+                question = group.create_task(rig.client.complete(REQUEST))
+                while not question.done():
+                    await rig.client.complete(replace(REQUEST, sample=1))
+                    await rig.clock.sleep(0.1)
+            return question.result()
+
+        reply = await rig.clock.drive(run())
+        assert (reply.text, reply.attempts) == ("answer", 8)
+        assert [e.kind for e in rig.events.of(CallRetry)] == ["rate_limit"] * 6 + ["server"]
+
+    async def test_when_nobody_is_answered_it_ends(self):
+        """Five episodes, three quarters of a minute, and the last refusal is raised."""
+        rig = Rig(lambda _: failed("rate_limit"), limited=True)
+        with pytest.raises(ModelError, match="it was rate_limit") as caught:
+            await rig.ask()
+        assert rig.delays == [0.25, 1.5, 9.0, 30.0]
+        assert [(e.attempt, e.max) for e in rig.events.of(CallRetry)] == [
+            (1, 5),
+            (2, 5),
+            (3, 5),
+            (4, 5),
+        ]
+        assert (caught.value.attempts, rig.calls) == (5, 5)
+        assert rig.clock.monotonic() == pytest.approx(40.75)
+
+    async def test_with_a_single_attempt_not_even_a_429_is_repeated(self):
+        """`retry: {attempts: 1}` means one request."""
+        rig = Rig([failed("rate_limit")], limited=True, attempts=1)
+        with pytest.raises(ModelError):
+            await rig.ask()
+        assert (rig.calls, rig.clock.monotonic()) == (1, 0)
+
+    async def test_a_question_that_is_refused_again_and_again_lets_others_pass(self):
+        """It may ask for more than its share of a minute: it waits longer each time, and is given up at last."""
+
+        def answer(request):
+            return "small" if request.sample else failed("rate_limit")
+
+        rig = Rig(answer, limited=True, attempts=3, latency_s=0.1)
+        small = 0
+
+        async def others(stop):
+            nonlocal small
+            while not stop.is_set():
+                await rig.client.complete(replace(REQUEST, sample=1))
+                small += 1
+
+        async def run():
+            stop = asyncio.Event()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(others(stop))
+                try:
+                    await rig.client.complete(REQUEST)
+                finally:
+                    stop.set()
+
+        with pytest.raises(ExceptionGroup) as caught:
+            await rig.clock.drive(run())
+        (error,) = caught.value.exceptions
+        assert (error.kind, error.attempts) == ("rate_limit", 12)
+        assert rig.delays[-1] > 10
+        assert small > 200
 
     async def test_without_a_limiter_the_reply_knows_best(self):
         """Whoever measured the time is believed."""

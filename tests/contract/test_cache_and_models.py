@@ -71,6 +71,51 @@ def test_cache_info_and_clear(shell: Shell):
     assert (before, shell("cache", "info", "--json").json["entries"]) == (4, 0)
 
 
+def test_cache_prune_removes_what_is_old(shell: Shell, server: Server):
+    """`swarm cache prune` keeps answers; with --older-than the old ones go, and are asked again."""
+    shell("run", shell.recipe(FAN))
+
+    kept = shell("cache", "prune")
+    removed = shell("cache", "prune", "--older-than", "1ms")
+    wrong = shell("cache", "prune", "--older-than", "30")
+    shell("run", shell.recipe(FAN))
+
+    assert (kept.code, kept.out, kept.err) == (0, "", "removed 0 answers, 0.0 MB\n")
+    assert removed.err.startswith("removed 4 answers")
+    assert (wrong.code, len(server.requests)) == (2, 8)
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_an_unknown_provider_is_a_usage_error(shell: Shell, server: Server, more: tuple[str, ...]):
+    """A misspelt prefix is exit 2 with what was meant, before anything is started or sent."""
+    recipe = shell.recipe('tasks: [{id: t, prompt: "Hi."}]')
+
+    done = shell("run", recipe, "-m", "opnai/gpt-5", *more)
+    in_recipe = shell("run", shell.recipe('tasks: [{id: t, prompt: "Hi.", model: nosuch/x}]'))
+
+    assert (done.code, done.out, server.requests) == (2, "", [])
+    assert done.err == (
+        "error: opnai/gpt-5: there is no provider 'opnai'\nhint: did you mean openai/gpt-5?\n"
+    )
+    assert (in_recipe.code, in_recipe.out) == (2, "")
+
+
+def test_a_key_that_a_model_repeats_is_nowhere(shell: Shell, server: Server):
+    """Neither in the result nor in any file below the home folder or the working directory."""
+    key = os.environ["OPENAI_API_KEY"]
+    server.reply = f"Your key is {key}, by the way."
+
+    done = shell("run", shell.recipe(FAN), "--json")
+
+    assert done.code == 0
+    assert "Your key is" in done.json["result"]
+    assert key not in done.out + done.err
+    for root in (Path(os.environ["SWARM_HOME"]), shell.folder):
+        files = [path for path in root.rglob("*") if path.is_file()]
+        assert not [path for path in files if key.encode() in path.read_bytes()]
+        assert files
+
+
 def test_the_id_on_the_wire_has_no_provider_prefix(shell: Shell, server: Server):
     """`-m openai/some/name` asks the server for `some/name`."""
     shell("run", shell.recipe(FAN), "-m", "openai/some/name")

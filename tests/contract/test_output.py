@@ -41,8 +41,9 @@ def test_an_unknown_price_is_null_and_a_stated_one_counts(shell: Shell, server: 
 
 
 def test_a_failed_call_that_is_charged_makes_the_cost_unknown(shell: Shell, server: Server):
-    """A truncated answer costs money that nobody has named: null, not 0."""
+    """A truncated answer costs money; where nobody has named how much: null, not 0."""
     server.faults = lambda _seen: "length"
+    server.usage = False
     price = "{input_per_mtok: 2.0, output_per_mtok: 8.0}"
     models = f"\nmodels:\n  small: {{model: openai/fake, price: {price}}}"
 

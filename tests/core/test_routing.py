@@ -1,7 +1,5 @@
 """Which model answers for which role, and which mode a job gets."""
 
-import time
-
 import pytest
 
 from swarmcli.core.routing import ROLES, choose_mode, parse_override, resolve_roles, with_thinking
@@ -189,11 +187,8 @@ def test_what_may_have_parts_goes_to_the_planner(task):
 
 
 def test_a_long_gap_in_a_task_is_read_quickly():
-    """A pasted text of empty lines does not freeze the start."""
-    started = time.perf_counter()
-
-    assert "instant" == mode("What is this?" + "\n" * 100_000)
-    assert time.perf_counter() - started < 1
+    """A pasted text of empty lines does not freeze the start (a reader that goes back and forth takes hours)."""
+    assert "instant" == mode("What is this?" + "\n" * 1_000_000)
 
 
 def test_material_goes_to_the_planner_however_short_the_task_is():

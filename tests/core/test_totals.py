@@ -4,16 +4,15 @@ import pytest
 
 from swarmcli.core.events import Usage
 from swarmcli.core.receipt import Receipt
+from swarmcli.core.spend import TURNED_AWAY, Amount, Spent, one_call
 from swarmcli.core.totals import totals
 from tests.core.tasks import done, failed, skipped
 
 RECEIPT = Receipt(speedup=2.5, critical_path_s=3.0, critical_path=("a", "writer"))
 
 
-def added_up(*outcomes, usage=(), costs=(), calls=0):
-    return totals(
-        outcomes, receipt=RECEIPT, other_usage=usage, other_costs=costs, calls=calls, duration_s=4.56789
-    )  # fmt: skip
+def added_up(*outcomes, spent=Spent()):  # noqa: B008 - a frozen value
+    return totals(outcomes, receipt=RECEIPT, spent=spent, duration_s=4.56789)
 
 
 def test_agents_are_counted_by_how_they_ended():
@@ -25,25 +24,38 @@ def test_agents_are_counted_by_how_they_ended():
     } == agents  # fmt: skip
 
 
-def test_tokens_of_agents_planner_and_writer_are_added():
-    """Cached answers were paid by somebody else, unknown usage adds nothing."""
-    own = Usage(input_tokens=10, output_tokens=5, cached_tokens=4)
-    found = added_up(
-        done("a", usage=own), done("b", usage=own, cached=True), done("c"), usage=[own, None], calls=7
-    )  # fmt: skip
+def test_usage_is_what_providers_counted_and_nothing_of_ours():
+    """A call that was cut off counts under the caps with its estimate, but nobody has counted its tokens."""
+    counted = Usage(input_tokens=20, output_tokens=10, cached_tokens=8)
+    ten = Amount(tokens=10, cost_usd=0.5)
+    answered = one_call(Amount(tokens=30, cost_usd=0.25), estimate=ten, usage=counted, certain=True)
+    cut_off = one_call(ten, estimate=ten, usage=None, certain=False)
 
-    assert {"input_tokens": 20, "output_tokens": 10, "cached_tokens": 8, "calls": 7} == found[
+    found = added_up(spent=answered + cut_off)
+
+    assert {"input_tokens": 20, "output_tokens": 10, "cached_tokens": 8, "calls": 2} == found[
         "usage"
     ]
+    assert (found["cost_usd"], found["booked"]) == (None, {"cost_usd": 0.75, "tokens": 40})
+    assert found["estimate"] == {"cost_usd": 1.0, "tokens": 20}
 
 
 @pytest.mark.parametrize(
-    ("own", "others", "expected"),
-    [(0.25, [0.5, 0.0], 0.75), (None, [0.5], None), (0.25, [None], None), (0.0, [], 0.0)],
+    ("spent", "cost_usd", "booked_usd"),
+    [
+        (Spent(), 0.0, 0.0),
+        (Spent(calls=1, cost_usd=0.75), 0.75, 0.75),
+        (Spent(calls=1, cost_usd=0.75, cost_known=False), None, 0.75),
+        (Spent(calls=2, cost_known=False, estimate=Amount(cost_usd=None)), None, None),
+        (TURNED_AWAY + TURNED_AWAY, 0.0, 0.0),
+    ],
 )
-def test_one_unknown_price_makes_the_sum_unknown(own, others, expected):
-    """`cost_usd` is null rather than too small."""
-    assert expected == added_up(done("a", cost_usd=own), costs=others)["cost_usd"]
+def test_one_unknown_price_makes_the_sum_unknown(spent, cost_usd, booked_usd):
+    """`cost_usd` is null rather than too small, and so is what is booked where a price is missing."""
+    found = added_up(spent=spent)
+
+    assert (cost_usd, booked_usd) == (found["cost_usd"], found["booked"]["cost_usd"])
+    assert found["usage"]["calls"] == spent.calls
 
 
 def test_failures_name_agent_kind_and_message():

@@ -1,5 +1,6 @@
 """kill -9 and go on: nothing finished is called again, and the result is the same."""
 
+import asyncio
 import json
 import signal
 import time
@@ -8,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from swarmcli.core.events import ToolStarted
+from tests.adapters.journals import open_log
 from tests.e2e.command import Swarm
-from tests.fakes.openai_server import Server, prompt_of
+from tests.fakes.openai_server import Reply, Server, prompt_of
 
 RECIPE = """\
 version: 1
@@ -166,3 +169,100 @@ def test_two_sessions_of_one_run_are_refused(swarm: Swarm, server: Server):
 
     assert (second.code, second.out) == (1, b"")
     assert "in use" in second.err
+
+
+def test_an_answer_before_the_kill_is_not_asked_for_again(swarm: Swarm, server: Server):
+    """Killed between two calls of one agent: over both sessions the first question is asked once."""
+    swarm.write(
+        "typed.yaml",
+        "version: 1\nname: typed\ntasks:\n  - id: count\n    prompt: Count them.\n"
+        "    output_schema: {type: object, properties: {n: {type: integer}}, required: [n]}\n",
+    )
+    second_takes_s = 60.0
+
+    def reply(body: dict) -> Reply:
+        first = not any(message["role"] == "assistant" for message in body["messages"])
+        return Reply(text="{}") if first else Reply(text='{"n": 4}', latency_s=second_takes_s)
+
+    server.reply = reply
+    process = swarm.start("run", "typed.yaml", "-m", "openai/fake", "--cache", "off", "--json")
+    wait_for(lambda: len(server.requests) == 2, "the second question")
+    process.kill()
+    process.communicate()
+    second_takes_s = 0.0
+
+    done = swarm("resume")
+    whole = swarm("run", "typed.yaml", "-m", "openai/fake", "--cache", "off", "--json")
+
+    questions = [len(seen.body["messages"]) for seen in server.requests]
+    assert questions == [2, 4, 4, 2, 4]
+    assert (done.code, json.loads(done.json["result"])) == (0, {"n": 4})
+    # The call that the kill cut off was sent too, and nobody knows what it took.
+    assert done.json["usage"] == {**whole.json["usage"], "calls": 3}
+
+
+def tool_began(journal: Path, agent: str) -> None:
+    """What a session leaves that was killed while a tool of this agent ran."""
+
+    async def write() -> None:
+        log = open_log(journal)
+        await log.commit(ToolStarted(agent=agent, tool="mail/send", call="r/scan[3]/1"))
+        await log.close()
+
+    asyncio.run(write())
+
+
+def test_an_agent_whose_tool_may_have_run_waits_for_a_word(swarm: Swarm, server: Server):
+    """Sessions pass it over and say why, until one is told to run it again."""
+    swarm.write("chain.yaml", RECIPE)
+    server.reply = answer
+    server.faults = lambda seen: "400" if seen.prompt == "Scan d" else "ok"
+    swarm("run", "chain.yaml", "-m", "openai/fake", "--cache", "off")
+    (folder,) = swarm.run_folders()
+    tool_began(folder / "journal.jsonl", "scan[3]")
+    server.faults = ()
+    server.requests.clear()
+
+    refused = [swarm("resume", "last", "--json") for _ in range(2)]
+    asked = server.prompts.count("Scan d")
+    allowed = swarm("resume", "last", "--json", "--retry-uncertain")
+
+    for done in refused:
+        (failure,) = done.json["failures"]
+        assert (done.code, failure["agent"], failure["kind"]) == (3, "scan[3]", "uncertain")
+        assert "mail/send; swarm resume --retry-uncertain" in failure["message"]
+    assert asked == 0
+    assert (allowed.code, allowed.json["failures"]) == (0, [])
+    assert server.prompts.count("Scan d") == 1
+
+
+def test_a_run_goes_on_with_the_recipe_that_it_began_with(swarm: Swarm, server: Server):
+    """The file was edited since: what was asked is in the run's folder."""
+    swarm.write("chain.yaml", RECIPE)
+    server.reply = answer
+    expected = undisturbed(swarm, server)
+    server.faults = lambda seen: "400" if seen.prompt.startswith("Sum") else "ok"
+    swarm("run", "chain.yaml", "-m", "openai/fake", "--cache", "off")
+    server.faults = ()
+    swarm.write("chain.yaml", "no recipe any more")
+    server.requests.clear()
+
+    done = swarm("resume")
+
+    assert (done.code, done.out, len(server.requests)) == (0, expected, 1)
+
+
+def test_a_result_file_that_the_recipe_names_is_written_after_all(swarm: Swarm, server: Server):
+    """Killed when all was done but the file: a resumed run writes it, and makes no call."""
+    swarm.write("chain.yaml", RECIPE + "output: {file: result.txt}\n")
+    killed = swarm(
+        "run", "chain.yaml", "-m", "openai/fake", env={"SWARM_FAILPOINT": "file.created:kill:3"}
+    )
+    calls = len(server.requests)
+    there = (swarm.folder / "result.txt").exists()
+
+    done = swarm("resume", "last")
+
+    assert (killed.code, there) == (-signal.SIGKILL, False)
+    assert (done.code, done.out, len(server.requests)) == (0, b"", calls)
+    assert (swarm.folder / "result.txt").read_text().startswith("echo: Sum up.")

@@ -2,7 +2,9 @@
 
 import json
 
+from swarmcli.adapters.budget import BudgetedClient
 from swarmcli.core.blocks import DataBlocks
+from swarmcli.core.budget import Budget
 from swarmcli.core.events import RunStarted
 from swarmcli.core.routing import ModeChoice, resolve_roles
 from swarmcli.engine.briefing import Briefing
@@ -108,6 +110,7 @@ class Stage:
         self.client = ScriptedClient(
             self.script, clock=self.clock, latency_s=self._latency, chunk_chars=chunk_chars
         )
+        self.budget = Budget()
         self.recorder = recorder or RecordingRecorder()
         if isinstance(self.recorder, DiskRecorder) and self.recorder.seconds:
             self.recorder.clock = self.clock
@@ -120,11 +123,13 @@ class Stage:
         self.run = Run(
             order=self.order,
             briefing=briefing or briefing_of(job="the whole job", job_outline="the job"),
-            client=self.client,
+            client=BudgetedClient(
+                self.client, self.budget, clock=self.clock, emit=self.recorder.emit
+            ),
             recorder=self.recorder,
             clock=self.clock,
             fingerprint=fingerprint,
-            calls=lambda: len(self.client.requests),
+            spent=lambda: self.budget.spent,
         )
 
     def _latency(self, request):

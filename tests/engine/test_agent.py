@@ -4,16 +4,17 @@ import json
 
 import pytest
 
-from swarmcli.core.events import AgentCompleted, AgentStarted, AgentUpdated, Usage
+from swarmcli.core.events import AgentCompleted, AgentStarted, AgentUpdated, TurnCompleted, Usage
 from swarmcli.core.plan import Dependency
 from swarmcli.core.ports import ModelReply
+from swarmcli.core.replay import History
 from swarmcli.core.replies import Claim
 from swarmcli.core.tokens import estimate_tokens
 from swarmcli.engine.agent import AgentRunner
 from swarmcli.recipe.values import ModelSpec, Profile
 from swarmcli.testing import ManualClock, RecordingRecorder, ScriptedClient
 from tests.core.tasks import done, task
-from tests.engine.stage import briefing_of, error, fingerprint, user_text
+from tests.engine.stage import DiskRecorder, briefing_of, error, fingerprint, user_text
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 
@@ -21,17 +22,20 @@ SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required"
 class One:
     """One agent with its scripted model."""
 
-    def __init__(self, *answers, finished=None, mode="swarm", task_timeout_s=None, **briefing):
+    def __init__(
+        self, *answers, history=None, mode="swarm", task_timeout_s=None, recorder=None, **briefing
+    ):
         self.clock = ManualClock(0.0)
-        self.client = ScriptedClient(list(answers), clock=self.clock, latency_s=2.0)
-        self.recorder = RecordingRecorder()
+        script = answers[0] if answers and callable(answers[0]) else list(answers)
+        self.client = ScriptedClient(script, clock=self.clock, latency_s=2.0)
+        self.recorder = recorder or RecordingRecorder()
         self.runner = AgentRunner(
             client=self.client,
             briefing=briefing_of(**briefing),
-            emit=self.recorder.emit,
+            recorder=self.recorder,
             clock=self.clock,
             fingerprint=fingerprint,
-            finished=finished or {},
+            history=history or History(),
             mode=mode,
             task_timeout_s=task_timeout_s,
         )
@@ -179,7 +183,7 @@ async def test_what_an_earlier_session_finished_is_not_asked_again():
         agent="a", output="Paris", status="conflict", model="fake/model", key=key, cost_usd=0.5, seconds=7.0,
         tokens=Usage(input_tokens=1), claims=[{"key": "k", "value": 1, "unit": "", "source": ""}],
     )  # fmt: skip
-    one = One(finished={"a": earlier})
+    one = One(history=History(finished={"a": earlier}))
     outcome = await one.run()
 
     assert ("done", "Paris", "conflict", True) == (
@@ -193,7 +197,7 @@ async def test_what_an_earlier_session_finished_is_not_asked_again():
 async def test_another_question_is_asked_although_the_agent_had_finished():
     """Its prompt, an input or the model changed: the old answer is not reused."""
     earlier = AgentCompleted(agent="a", output="Paris", key="another question")
-    one = One("Berlin", finished={"a": earlier})
+    one = One("Berlin", history=History(finished={"a": earlier}))
     outcome = await one.run()
 
     assert ("Berlin", False, 1) == (outcome.output, outcome.reused, len(one.client.requests))
@@ -238,12 +242,108 @@ async def test_the_modes_of_one_call_ask_plainly(mode, effort):
     assert request.messages[0].content.startswith("Answer the question")
 
 
-async def test_the_task_timeout_bounds_each_call():
-    """`--task-timeout 90s`; ten minutes where nothing is said."""
-    for given, expected in ((90.0, 90.0), (None, 600.0)):
-        one = One("x", task_timeout_s=given)
-        await one.run()
-        assert expected == one.client.requests[0].timeout_s
+async def test_the_task_timeout_is_for_all_calls_of_an_agent():
+    """`--task-timeout 90s`; ten minutes where nothing is said. The re-ask gets what is left."""
+    for given, expected in ((90.0, [90.0, 88.0]), (None, [600.0, 598.0])):
+        one = One("{}", '{"n": 4}', task_timeout_s=given)
+        await one.run(task("a", output_schema=SCHEMA))
+        assert expected == [request.timeout_s for request in one.client.requests]
+
+
+async def test_without_time_left_an_agent_does_not_ask_again():
+    """Its first answer took all of it; the failure is a timeout, not a call of no seconds."""
+    one = One("{}", task_timeout_s=2.0)
+    outcome = await one.run(task("a", output_schema=SCHEMA))
+
+    assert ("failed", "timeout", 1) == (outcome.state, outcome.failure.kind, outcome.attempts)
+    assert "the agent's time (2 s) is over" in outcome.failure.message
+    assert 1 == len(one.client.requests)
+
+
+async def test_an_answer_that_another_call_follows_is_durable_before_that_call():
+    """At the moment of the second question the first answer is committed; a single answer never is."""
+    seen = []
+    answers = ["{}", '{"n": 4}']
+
+    def answer(_request):
+        seen.append(list(one.recorder.committed))
+        return answers.pop(0)
+
+    one = One(answer)
+    await one.run(task("a", output_schema=SCHEMA))
+
+    first = one.client.requests[0]
+    price = one.client.requests[0].model.price
+    usage = seen[1][0].tokens
+    cost_usd = (
+        usage.input_tokens * price.input_per_mtok + usage.output_tokens * price.output_per_mtok
+    ) / 1e6
+    turn = TurnCompleted(
+        agent="a", key=fingerprint(first), output="{}", model="fake/model", tokens=usage, cost_usd=cost_usd, seconds=2.0
+    )  # fmt: skip
+    assert [[], [turn]] == seen
+    assert [turn] == one.recorder.committed
+
+
+async def test_a_turn_of_an_earlier_session_is_not_asked_again():
+    """Killed between the turns: only the second question is asked, and the outcome is that of one session."""
+    whole = One("{}", '{"n": 4}')
+    undisturbed = await whole.run(task("a", output_schema=SCHEMA))
+    turn = whole.recorder.committed[0]
+
+    one = One('{"n": 4}', history=History(turns={"a": {turn.key: turn}}))
+    outcome = await one.run(task("a", output_schema=SCHEMA))
+
+    assert whole.client.requests[1].messages == one.client.requests[0].messages
+    assert 1 == len(one.client.requests)
+    assert 600.0 == one.client.requests[0].timeout_s
+    assert [] == one.recorder.committed
+    assert (undisturbed.output, undisturbed.usage, undisturbed.cost_usd, 2, 4.0) == (
+        outcome.output, outcome.usage, outcome.cost_usd, outcome.attempts, outcome.busy_s
+    )  # fmt: skip
+
+
+async def test_a_turn_of_another_question_or_agent_is_not_replayed():
+    """The prompt or the agent is another: everything is asked."""
+    turn = TurnCompleted(agent="a", key="another question", output='{"n": 9}')
+    same = TurnCompleted(agent="b", key="", output='{"n": 9}')
+    one = One('{"n": 4}', history=History(turns={"a": {turn.key: turn}, "b": {same.key: same}}))
+    outcome = await one.run(task("a", output_schema=SCHEMA))
+
+    assert ('{"n": 4}', 1) == (outcome.output, len(one.client.requests))
+
+
+async def test_a_turn_that_cannot_be_made_durable_stops_the_agent():
+    """Nobody would know of the answer: the next question is not asked and not paid."""
+    one = One("{}", recorder=DiskRecorder(full_at={"a"}))
+    outcome = await one.run(task("a", output_schema=SCHEMA))
+
+    assert ("failed", "internal", "the disk is full") == (
+        outcome.state, outcome.failure.kind, outcome.failure.message
+    )  # fmt: skip
+    assert 1 == len(one.client.requests)
+
+
+async def test_an_agent_whose_tool_may_have_run_is_not_run_again():
+    """The failure names the tools, each once, and what would run it."""
+    history = History(uncertain={"a": ("github/merge", "github/merge", "mail/send")})
+    one = One(history=history)
+    outcome = await one.run()
+
+    assert ("failed", "uncertain", 0, 0.0) == (
+        outcome.state, outcome.failure.kind, outcome.attempts, outcome.cost_usd
+    )  # fmt: skip
+    assert "github/merge, mail/send; swarm resume --retry-uncertain" in outcome.failure.message
+    assert [] == one.client.requests
+
+
+async def test_a_finished_agent_is_reused_whatever_its_tools_did():
+    """Its answer is durable; that of another question is not its answer."""
+    key = (await One("x").run()).key
+    earlier = AgentCompleted(agent="a", output="Paris", key=key)
+    history = History(finished={"a": earlier}, uncertain={"a": ("mail/send",)})
+
+    assert "Paris" == (await One(history=history).run()).output
 
 
 async def test_a_long_prompt_is_cut_in_the_event_and_not_in_the_request():

@@ -1,6 +1,8 @@
 """The engine: carries decisions out, and feeds back only what is durable."""
 
 import asyncio
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +13,7 @@ from swarmcli.core.events import (
     AgentSkipped,
     Failure,
     PlanTask,
+    Warned,
 )
 from swarmcli.core.outcomes import Outcome
 from swarmcli.core.replies import Claim
@@ -238,6 +241,82 @@ async def test_no_access_stops_the_run_at_first_sight(kind):
     assert {"a": "failed", "b": "cancelled", "c": "skipped"} == ends(engine)
     assert ("fatal", 1) == (engine.stopped_by, clock.monotonic())
     assert "c" not in workers.started
+
+
+class Failing:
+    """Agents of which those whose model is down fail after a second and two requests, the others take a minute."""
+
+    def __init__(self, *down, kind="network", cached=False):
+        self.down = down
+        self.kind = kind
+        self.cached = cached
+        self.started = []
+
+    async def __call__(self, one, _inputs):
+        self.started.append(one.id)
+        await self.clock.sleep(1.0 if one.model in self.down else 60.0)
+        if one.model not in self.down:
+            return done(one.id, task=one, model=one.model, cached=self.cached)
+        return replace(failed(one.id, self.kind, task=one), model=one.model, attempts=2)
+
+
+async def test_agent_after_agent_that_fails_the_same_way_stops_the_run():
+    """Of 100 agents five fail, those at work are cancelled, the rest is skipped, and one message says why."""
+    workers = Failing("a/down")
+    engine, _, clock, recorder = stage(workers, parallel=5)
+    await play(engine, clock, [task(f"s[{i}]", model="a/down") for i in range(100)])
+
+    assert ("outage", 1) == (engine.stopped_by, clock.monotonic())
+    counts = Counter(ends(engine).values())
+    assert (5, 95) == (counts["failed"], counts["cancelled"] + counts["skipped"])
+    assert len(workers.started) < 10
+    (warning,) = recorder.of(Warned)
+    for text in ("5 agents", "network", "a/down", "`swarm resume`"):
+        assert text in warning.message
+    assert {"5 agents failed the same way (network, a/down)"} == {
+        e.because for e in recorder.of(AgentSkipped)
+    }
+
+
+async def test_a_healthy_model_goes_on_beside_one_that_is_down():
+    """Work on another model is not thrown away; the run stops when only the broken model has work left."""
+    workers = Failing("a/down")
+    engine, _, clock, _ = stage(workers, parallel=10)
+    good = [task(f"g[{i}]", model="b/good") for i in range(3)]
+    bad = [task(f"s[{i}]", model="a/down") for i in range(1000)]
+    await play(engine, clock, [*good, *bad])
+
+    assert {"done"} == {ends(engine)[one.id] for one in good}
+    assert ("outage", 60) == (engine.stopped_by, clock.monotonic())
+    assert "skipped" == ends(engine)["s[999]"]
+
+
+async def test_those_that_wait_for_the_broken_model_do_not_keep_the_run_alive():
+    """A report by another model that needs what cannot be made is no work."""
+    workers = Failing("a/down")
+    engine, _, clock, _ = stage(workers, parallel=5)
+    scans = [task(f"s[{i}]", model="a/down") for i in range(100)]
+    await play(engine, clock, [*scans, task("report", every("s", 100), model="b/good")])
+
+    assert ("outage", 1) == (engine.stopped_by, clock.monotonic())
+    assert "skipped" == ends(engine)["report"]
+
+
+@pytest.mark.parametrize(("cached", "stopped_by"), [(False, None), (True, "outage")])
+async def test_only_fresh_answers_show_that_a_model_works(cached, stopped_by):
+    """An answer in between ends the streak, one from the cache does not."""
+    clock, recorder = ManualClock(0.0), RecordingRecorder()
+
+    async def execute(one, _inputs):
+        await clock.sleep(1.0)
+        if one.id == "s[4]":
+            return done(one.id, task=one, model="a/m", cached=cached)
+        return replace(failed(one.id, "server", task=one), model="a/m", attempts=5)
+
+    engine = Engine(execute=execute, recorder=recorder, clock=clock, parallel=1)
+    await play(engine, clock, [task(f"s[{i}]") for i in range(8)])
+
+    assert stopped_by == engine.stopped_by
 
 
 async def test_a_spent_budget_starts_nothing_new_and_cancels_nothing():

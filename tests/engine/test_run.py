@@ -21,6 +21,7 @@ from swarmcli.core.events import (
     Warned,
 )
 from swarmcli.core.merge import lines
+from swarmcli.core.replay import History
 from swarmcli.core.tokens import estimate_tokens
 from swarmcli.errors import StorageError
 from swarmcli.recipe.values import ModelSpec
@@ -626,7 +627,7 @@ async def test_finished_agents_are_reused_by_their_question():
     finished = {e.agent: e for e in first.recorder.of(AgentCompleted)}
 
     changed = [task("a"), task("b", prompt="another question"), task("c", "a", "b")]
-    stage = Stage({"b": "new"}, tasks=changed, finished=finished)
+    stage = Stage({"b": "new"}, tasks=changed, history=History(finished=finished))
     report = await stage.play()
 
     assert ["b", "c"] == stage.asked
@@ -647,6 +648,6 @@ async def test_a_finished_run_calls_nobody_again():
     result = ended(await first.play())
     finished = {e.agent: e for e in first.recorder.of(AgentCompleted)}
 
-    stage = Stage(tasks=tasks, finished=finished)
+    stage = Stage(tasks=tasks, history=History(finished=finished))
     assert result == ended(await stage.play())
     assert [] == stage.asked

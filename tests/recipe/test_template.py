@@ -1,6 +1,5 @@
 """Templates: names rendered by ourselves, everything else by a bounded Jinja; both say the same."""
 
-import time
 from collections.abc import Mapping
 
 import jinja2
@@ -158,11 +157,8 @@ def test_the_sandbox_holds(template: str):
     ],
 )  # fmt: skip
 def test_a_small_template_cannot_take_all_memory_or_time(template: str):
-    """Everything that multiplies is counted; the refusal comes within seconds."""
-    begin = time.perf_counter()
-
+    """Everything that multiplies is counted; unbounded, none of these would end before the test's time is over."""
     assert refused(template, {"big": "x" * 1_000_000})
-    assert time.perf_counter() - begin < 10
 
 
 def test_large_values_are_no_bomb():
