@@ -127,7 +127,9 @@ class RetryingClient:
         error = _error_of(state)
         if error is None:
             return
-        question.flight.in_queue = True  # a call that waits here is no slow one, and cut off nothing is lost
+        question.flight.in_queue = (
+            True  # a call that waits here is no slow one, and cut off nothing is lost
+        )
         held_s = question.flight.held_s if error.kind == "rate_limit" else 0.0
         self._emit(
             CallRetry(
