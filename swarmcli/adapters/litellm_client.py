@@ -269,9 +269,8 @@ def _one_shot_handler() -> object:
         def __del__(self) -> None:
             """Not the garbage collector's business: `LitellmClient.close` has closed it, without a stray task."""
 
-    return OneShotHandler(
-        follow_redirects=False
-    )  # a question goes where the user said, and nowhere else
+    # A question goes where the user said, and nowhere else.
+    return OneShotHandler(follow_redirects=False)
 
 
 async def _close_litellm(litellm: ModuleType) -> None:

@@ -127,9 +127,8 @@ class RetryingClient:
         error = _error_of(state)
         if error is None:
             return
-        question.flight.in_queue = (
-            True  # a call that waits here is no slow one, and cut off nothing is lost
-        )
+        # A call that waits here is no slow one, and when it is cut off nothing is lost.
+        question.flight.in_queue = True
         held_s = question.flight.held_s if error.kind == "rate_limit" else 0.0
         self._emit(
             CallRetry(
