@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, fields
 
+from swarmcli.core.events import Usage
 from swarmcli.core.ports import ModelRequest
 
 BAD_LUCK = 2
@@ -26,6 +27,8 @@ class Flight:
     """Of these, the last ones between which nobody of its bucket got an answer."""
     held_s: float = 0.0
     """How long the limiter holds everybody back after its last 429."""
+    twin: Usage | None = None
+    """What the same question took where another call has answered it: so much this one may have taken as well."""
     chances: int | None = None
     """How many more 429s without any answer of its bucket it may meet; 0: waiting is in vain. None: nobody counts."""
     _answers: int = -1

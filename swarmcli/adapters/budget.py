@@ -197,6 +197,8 @@ class BudgetedClient:
         said: _Bill | None = None
         if isinstance(exc, ModelError):
             kind, said = exc.kind, self._bill_of_failure(request, exc)
+        elif isinstance(request, Attempt) and request.flight.twin is not None:
+            said = self._bill_of(request.model, request.flight.twin)
         if said is None and kind in _NOT_CHARGED:
             bill = _Bill(booked=Amount(), usage=None, certain=True)
             self._budget.turn_away(reservation)
@@ -225,7 +227,10 @@ class BudgetedClient:
             output_tokens=charge.output_tokens,
             cached_tokens=charge.cached_tokens,
         )
-        booked = self._amount(request.model, usage, charge.cost_usd)
+        return self._bill_of(request.model, usage, charge.cost_usd)
+
+    def _bill_of(self, model: ModelSpec, usage: Usage, cost_usd: float | None = None) -> _Bill:
+        booked = self._amount(model, usage, cost_usd)
         return _Bill(booked=booked, usage=usage, certain=booked.cost_usd is not None)
 
     def _warn_near(self) -> None:

@@ -88,6 +88,9 @@ class HedgedClient:
             left = {running, group.create_task(second.run(self._inner))}
             while left and not first.is_final and second.reply is None:
                 _, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+            for runner in (first, second):
+                other = second if runner is first else first
+                runner.flight.twin = other.reply.usage if other.reply is not None else None
             for task in left:
                 task.cancel()
 
@@ -255,8 +258,13 @@ def _with_loser(reply: ModelReply, loser: _Runner) -> ModelReply:
             cost_usd=(reply.cost_usd or 0.0) + (other.cost_usd or 0.0) if known else None,
             usage=(reply.usage or Usage()) + (other.usage or Usage()),
         )
-    charged = loser.was_cut_off and not _is_here(loser.request.model)
-    return replace(reply, cost_usd=None) if charged else reply
+    if not loser.was_cut_off or _is_here(loser.request.model):
+        return reply
+    twin = loser.flight.twin
+    if twin is None or reply.cost_usd is None or reply.model != loser.request.model.id:
+        return replace(reply, cost_usd=None)
+    # Cut off, it says nothing: it was asked the same, and is taken to cost the same.
+    return replace(reply, cost_usd=2 * reply.cost_usd, usage=twin + twin)
 
 
 def _place(model: ModelSpec) -> tuple[str, str | None, str | None]:

@@ -156,15 +156,17 @@ def test_the_first_request_may_still_win():
     assert (seconds, rig.provider.cancelled) == (pytest.approx(2.5), 1)
 
 
-def test_what_a_cut_off_call_cost_is_unknown():
-    """Nobody says it, so the reply does not pretend; the caps count what was set aside for it."""
+def test_a_call_that_is_cut_off_is_taken_to_cost_what_its_twin_did():
+    """Nobody says it; it was asked the same. The reply, the caps and the journal count it alike."""
     rig = Rig((60.0, "late"), (1.0, "quick"))
     reply, _ = rig.ask()
 
-    assert (reply.cost_usd, reply.usage) == (None, Usage(input_tokens=1, output_tokens=2))
+    assert reply.usage == Usage(input_tokens=2, output_tokens=4)
     (cut,) = rig.events.of(CallFailed)
     assert (cut.kind, cut.agent) == ("cancelled", SLOW)
-    assert cut.booked_usd > 0
+    assert cut.tokens == Usage(input_tokens=1, output_tokens=2)
+    assert reply.cost_usd == pytest.approx(2 * cut.booked_usd)
+    assert rig.budget.spent.cost_known
     assert rig.budget.spent.calls == 32
 
 
