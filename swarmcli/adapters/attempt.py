@@ -1,9 +1,11 @@
 """A request on its way through our own middleware, and the log of what became of it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 
 from swarmcli.core.events import Usage
-from swarmcli.core.ports import ModelRequest
+from swarmcli.core.ports import ModelReply, ModelRequest
+from swarmcli.core.spend import Amount
 
 BAD_LUCK = 2
 """So many 429s of one question are bad luck; then it lets others pass, and with more it waits by itself as well."""
@@ -71,6 +73,8 @@ class Attempt(ModelRequest):
     estimated_tokens: int | None = None
     """Input and output together, as they were set aside under the run's caps; None: nobody has."""
     estimated_usd: float | None = None
+    book: Callable[[ModelReply], Amount] | None = field(default=None, compare=False)
+    """What the run's caps count for an answer; None: nobody counts."""
     flight: Flight = field(default_factory=Flight, compare=False)
 
     @classmethod

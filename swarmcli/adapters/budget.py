@@ -114,7 +114,7 @@ class BudgetedClient:
         if flight is not None:
             flight.queued(self._clock.monotonic() - asked_at)
         try:
-            reply = await self._inner.complete(_with_estimate(request, reservation), stream_to)
+            reply = await self._inner.complete(self._on_its_way(request, reservation), stream_to)
         except BaseException as exc:
             if flight is not None and flight.in_queue:
                 self._budget.release(reservation)
@@ -130,6 +130,19 @@ class BudgetedClient:
 
     async def close(self) -> None:
         await self._inner.close()
+
+    def _on_its_way(self, request: ModelRequest, reservation: Reservation) -> ModelRequest:
+        """For the events that say that it leaves, and what its answer counts."""
+        if not isinstance(request, Attempt):
+            return request
+        amount = reservation.amount
+
+        def book(reply: ModelReply) -> Amount:
+            return self._bill(request, reply).booked
+
+        return replace(
+            request, estimated_tokens=amount.tokens, estimated_usd=amount.cost_usd, book=book
+        )
 
     async def _reserved(self, request: ModelRequest) -> Reservation:
         self._queue.joined(self._clock.monotonic())
@@ -256,14 +269,6 @@ class BudgetedClient:
 
 def _sort_of(request: ModelRequest) -> _Sort:
     return request.model.id, request.purpose, output_bound(request)
-
-
-def _with_estimate(request: ModelRequest, reservation: Reservation) -> ModelRequest:
-    """For the event that says that it leaves."""
-    if not isinstance(request, Attempt):
-        return request
-    amount = reservation.amount
-    return replace(request, estimated_tokens=amount.tokens, estimated_usd=amount.cost_usd)
 
 
 if TYPE_CHECKING:

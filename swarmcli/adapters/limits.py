@@ -97,6 +97,8 @@ class LimitedClient:
             reply = await self._inner.complete(question, stream_to)
             seconds = max(0.0, self._clock.monotonic() - passage.left_at)
             passage.reply = reply = replace(reply, seconds=seconds)
+            untold = attempt.book if reply.usage is None else None
+            booked = None if untold is None else untold(reply)
             self._emit(
                 CallCompleted(
                     model=reply.model,
@@ -104,6 +106,8 @@ class LimitedClient:
                     seconds=reply.seconds,
                     tokens=reply.usage,
                     cost_usd=reply.cost_usd,
+                    booked_tokens=None if booked is None else booked.tokens,
+                    booked_usd=None if booked is None else booked.cost_usd,
                     agent=question.agent,
                 )
             )

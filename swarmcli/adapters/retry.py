@@ -69,8 +69,11 @@ class RetryingClient:
         # One controller per question: tenacity keeps its state per thread, not per task.
         retrying = AsyncRetrying(
             sleep=cast("Callable[[float], Awaitable[None]]", self._clock.sleep),
-            stop=lambda _: question.is_spent,
-            retry=lambda state: _may_help(question, state) and self._time_left(question) > 0,
+            # An attempt that begins when the time is up cannot be answered, and may be charged.
+            stop=lambda state: (
+                question.is_spent or self._time_left(question) <= state.upcoming_sleep
+            ),
+            retry=functools.partial(_may_help, question),
             wait=functools.partial(self._delay_s, question),
             before_sleep=functools.partial(self._announce, question),
             reraise=True,

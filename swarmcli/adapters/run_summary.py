@@ -36,6 +36,7 @@ RunStatus = Literal[
     "running",
     "ok",
     "partial",
+    "unverified",
     "failed",
     "interrupted",
     "budget",

@@ -50,10 +50,11 @@ class CallBook:
     def _completed(self, call: CallCompleted) -> None:
         estimate = self._close(call)
         usage, cost_usd = call.tokens, call.cost_usd
-        counted = estimate.tokens if usage is None else usage.input_tokens + usage.output_tokens
-        booked = Amount(
-            tokens=counted, cost_usd=estimate.cost_usd if cost_usd is None else cost_usd
-        )
+        guess = estimate
+        if call.booked_tokens is not None:
+            guess = Amount(tokens=call.booked_tokens, cost_usd=call.booked_usd)
+        counted = guess.tokens if usage is None else usage.input_tokens + usage.output_tokens
+        booked = Amount(tokens=counted, cost_usd=guess.cost_usd if cost_usd is None else cost_usd)
         self._ended += one_call(
             booked, estimate=estimate, usage=usage, certain=cost_usd is not None
         )

@@ -67,6 +67,8 @@ class PlanStarted:
     model: str
     repair: str | None = None
     """The exact fault of the previous answer, when this is the repair turn."""
+    revision: str | None = None
+    """Why the plan is looked at again, when its tasks have ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,8 +135,12 @@ class AgentCompleted:
     seconds: float = 0.0
     """Busy time: first request sent to last reply, waiting for a slot excluded."""
     claims: Json = None
+    verdict: str = ""
+    """What a critic says of the answer: accept, reject or unsure; empty where nobody judged it."""
     key: str = ""
     """Hash of everything that went into the answer; a resumed run reuses the output only when it is equal."""
+    vote: Json = None
+    """How it was voted for: value, counts, agreed, escalated, audited, ...; absent when nobody voted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +197,9 @@ class CallCompleted:
     seconds: float
     tokens: Usage | None = None
     cost_usd: float | None = None
+    booked_tokens: int | None = None
+    """What the budget counts for an answer whose tokens nobody has told; None where they are known."""
+    booked_usd: float | None = None
     cached: bool = False
     agent: str | None = None
 
@@ -205,7 +214,8 @@ class CallFailed:
     kind: str
     """One of `errors.FailureKind`, or `cancelled`."""
     booked_tokens: int = 0
-    """What the budget counts for it: nothing where the provider turned it away, else all that was reserved."""
+    """What the budget counts for it: nothing where the provider turned it away; what its twin took where another call
+    has answered the same question; else all that was reserved."""
     booked_usd: float | None = 0.0
     tokens: Usage | None = None
     """What the provider has counted; None: it has not said, and what is booked is a guess."""
@@ -325,6 +335,48 @@ class ConflictFound:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VoteTallied:
+    """The votes of one agent are in; where they are escalated, the large model is asked next."""
+
+    type: ClassVar[str] = "vote.tallied"
+    agent: str
+    rule: str
+    """unanimous or majority."""
+    agreed: bool
+    escalated: bool
+    value: str | None = None
+    """The value that leads; None when nobody gave one."""
+    counts: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Value -> votes, most votes first."""
+    asked: int = 0
+    """Votes that were asked for; those that are not in `counts` abstained, or were not needed any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CriticJudged:
+    """A critic of another model has recomputed an agent's answer."""
+
+    type: ClassVar[str] = "critic.judged"
+    agent: str
+    model: str
+    verdict: str
+    """accept, reject or unsure."""
+    first_error: str = ""
+    round: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRevised:
+    """The planner has changed its plan after it heard how the first tasks ended."""
+
+    type: ClassVar[str] = "plan.revised"
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    """Tasks whose outcomes no longer count: others stand for them."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Warned:
     """Something the user should know that stops nothing."""
 
@@ -353,7 +405,7 @@ class RunEnd:
 
     type: ClassVar[str] = "run.end"
     status: str
-    """ok, partial, budget, timeout, interrupted or failed."""
+    """ok, partial, unverified, budget, timeout, interrupted or failed."""
     exit_code: int
     result: str | None = None
     error: Failure | None = None
@@ -406,6 +458,9 @@ Event = (
     | LimitChanged
     | BudgetWarning
     | ConflictFound
+    | VoteTallied
+    | CriticJudged
+    | PlanRevised
     | Warned
     | MergeStarted
     | MergeCompleted
@@ -441,6 +496,7 @@ class Sink(Protocol):
 
 
 _VALUES: Mapping[str, type[Usage] | type[Failure]] = {"tokens": Usage, "error": Failure}
+_TUPLES = frozenset({"depends_on", "added", "removed"})
 
 
 def _plain(value: object) -> object:
@@ -468,7 +524,7 @@ def to_record(stamped: Stamped) -> dict[str, object]:
     }
     for f in fields(event):
         value = getattr(event, f.name)
-        if value is None and f.name in {"agent", "repair"}:
+        if value is None and f.name in {"agent", "repair", "revision", "vote"}:
             continue
         record[f.name] = _plain(value)
     return record
@@ -490,7 +546,7 @@ def from_record(record: Mapping[str, Any]) -> Stamped | None:
         value = record[f.name]
         if f.name in _VALUES and isinstance(value, dict):
             value = _value_of(_VALUES[f.name], cast("dict[str, Any]", value))
-        elif isinstance(value, list) and f.name == "depends_on":
+        elif isinstance(value, list) and f.name in _TUPLES:
             value = tuple(cast("list[str]", value))
         known[f.name] = value
     return Stamped(

@@ -83,6 +83,23 @@ async def test_what_may_pass_is_tried_again(kind):
     assert rig.calls == 5
 
 
+async def test_no_attempt_begins_after_the_wait_that_uses_up_the_time():
+    """The wait before it would leave no time for an answer: the failure is told at once, and nothing is paid."""
+    rig = Rig([failed("server"), "never"], limited=True, latency_s=7.0)
+    with pytest.raises(ModelError, match="it was server"):
+        await rig.clock.drive(rig.client.complete(replace(REQUEST, timeout_s=7.2)))
+    assert (rig.calls, rig.clock.monotonic()) == (1, 7.0)
+    assert rig.delays == []
+
+
+async def test_an_attempt_gets_the_time_that_the_wait_leaves():
+    """A failure early on is tried again, with what is left of the question's time."""
+    rig = Rig([failed("server"), "answer"], limited=True, latency_s=3.0)
+    reply = await rig.clock.drive(rig.client.complete(replace(REQUEST, timeout_s=7.2)))
+    assert (reply.text, rig.calls) == ("answer", 2)
+    assert 3.7 <= rig.model.requests[1].timeout_s <= 3.95
+
+
 async def test_the_last_failure_is_raised_when_all_attempts_failed():
     """The user sees what really happened, not a wrapper."""
     rig = Rig([failed("server"), failed("network"), failed("timeout")], attempts=3)

@@ -370,7 +370,9 @@ class TestResume:
         ]
         server.reply = paid(100, 100)
         server.faults = lambda seen: "length" if "Bbb." in seen.prompt and worker(seen) else "ok"
-        recipe = shell.recipe("task: Compare two things.\nmode: swarm\n" + PRICED)
+        recipe = shell.recipe(
+            "task: Compare two things.\nmode: swarm\nplan: {replans: 0}\n" + PRICED
+        )
         first = shell("run", recipe, "--cache", "off", "--json").json
         server.faults = ()
 
