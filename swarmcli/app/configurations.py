@@ -13,6 +13,7 @@ from swarmcli.core.blocks import DataBlocks
 from swarmcli.core.plan import final_tasks
 from swarmcli.core.routing import Roles, choose_mode
 from swarmcli.core.scoring import Question, Scorer
+from swarmcli.core.tally import with_vote
 from swarmcli.errors import RecipeError, UsageError
 from swarmcli.recipe.load import unsupported
 from swarmcli.recipe.values import ROLES, ForEach, Json, Param, Recipe, TaskSpec
@@ -215,7 +216,8 @@ def prepared_for(config: Configuration, setting: Setting, question: Question) ->
         mode = choose_mode(
             first.recipe, intake.job_outline, setting.options.mode, has_material=material
         )
-    return replace(first, intake=intake, tasks=intake.tasks, mode=mode)
+    tasks = None if intake.tasks is None else with_vote(intake.tasks, first.recipe.vote)
+    return replace(first, intake=intake, tasks=tasks, mode=mode)
 
 
 def _silent(_text: str) -> None:

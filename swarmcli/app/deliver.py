@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from swarmcli.adapters.atomic import write_atomic
 from swarmcli.adapters.runs import RunDir
@@ -129,13 +129,30 @@ def deliver_again(run_dir: RunDir, end: RunEnd, options: RunOptions) -> int:
             "status": end.status,
             "exit_code": end.exit_code,
             "result": end.result,
+            "structured": _parsed(end.result),
             **end.totals,
+            "artifacts": sorted(str(path) for path in run_dir.folder.glob("result.*")),
             "resume": None,
+            "error": None
+            if end.error is None
+            else {"kind": end.error.kind, "message": end.error.message},
         }
         write_result(json_text(value), output=options.output, is_prose=False)
     else:
         write_result(text, output=options.output, is_prose=True)
     return end.exit_code
+
+
+def _parsed(result: str | None) -> Json:
+    """A kept result as `structured`: a JSON document or JSON lines; None for any other text."""
+    for text in (result or "", f"[{','.join((result or '').splitlines())}]"):
+        try:
+            value = cast("Json", json.loads(text))
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, dict) or (isinstance(value, list) and value):
+            return value
+    return None
 
 
 def _structured(prepared: Prepared, merged: Merged | None) -> tuple[Json, str | None]:

@@ -5,7 +5,7 @@ Cached answers, retries and re-asks are not foreseen.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 from swarmcli.adapters.model_table import facts_of
@@ -110,13 +110,17 @@ def forecast(prepared: Prepared, briefing: Briefing) -> Forecast:
     complete = tasks is not None or prepared.mode.mode != "swarm"
     if tasks is not None:
         known = {task.id: task for task in tasks}
-        calls += [_agent(briefing, task, _inputs(task, known)) for task in tasks]
+        calls += [
+            _agent(briefing, one, _inputs(task, known)) for task in tasks for one in _voters(task)
+        ]
     elif complete:
         role = "small" if prepared.mode.mode == "instant" else "large"
-        alone = Task(id="answer", prompt=briefing.job, group="answer", model=role)
-        calls.append(_agent(briefing, alone, ()))
+        vote = prepared.recipe.vote
+        alone = Task(id="answer", prompt=briefing.job, group="answer", model=role, vote=vote)
+        calls += [_agent(briefing, one, ()) for one in _voters(alone)]
     else:
         calls.append(_planner(briefing, prepared.options.max_agents))
+    calls += _critic(briefing, calls, prepared) if complete else []
     if tasks and prepared.merge == "write" and prepared.merge_in_code is None:
         calls += _writer(briefing, len(final_tasks(tasks)))
     return Forecast(shares=_by_model(calls), complete=complete)
@@ -130,6 +134,14 @@ def _inputs(task: Task, known: dict[str, Task]) -> Inputs:
     ]
 
 
+def _voters(task: Task) -> list[Task]:
+    """The task on each model that is asked; who is asked where these do not agree is not foreseen."""
+    vote = task.vote
+    if vote is None:
+        return [task]
+    return [replace(task, model=name) for name in vote.models or (task.model,)] * vote.samples
+
+
 def _agent(briefing: Briefing, task: Task, inputs: Inputs) -> Share:
     model = briefing.model_for(task)
     profile = briefing.profiles.get(task.profile or "")
@@ -141,6 +153,19 @@ def _agent(briefing: Briefing, task: Task, inputs: Inputs) -> Share:
     input_tokens += estimate_tokens(schema_text(schema)) if schema is not None else 0
     input_tokens += sum(len(d.agents) * (ANSWER_TOKENS + _BLOCK_TOKENS) for d in task.depends_on)
     return _call("agent", model, input_tokens, ANSWER_TOKENS)
+
+
+def _critic(briefing: Briefing, agents: Sequence[Share], prepared: Prepared) -> list[Share]:
+    """One look at each answer; what is rejected and asked again is not foreseen."""
+    verify = prepared.recipe.verify
+    if verify is None or verify.critic is None:
+        return []
+    critic, own = briefing.roles.resolve(verify.critic), _size(_messages("critic"))
+    return [
+        _call("judge", critic, own + one.input_tokens + one.output_tokens, ANSWER_TOKENS)
+        for one in agents
+        if one.model != critic.id
+    ]
 
 
 def _planner(briefing: Briefing, max_tasks: int | None) -> Share:

@@ -1,7 +1,7 @@
 """Looking at runs: `runs`, `show`, `logs`. Reads folders; imports nothing heavy."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -17,15 +17,24 @@ from swarmcli.core.events import (
     AgentStarted,
     CallHedged,
     CallRetry,
+    ConflictFound,
+    CriticJudged,
     Event,
     LimitChanged,
     LimitWaiting,
+    PlanRevised,
+    RunStarted,
+    VoteTallied,
     to_record,
 )
 from swarmcli.core.replay import replay
+from swarmcli.core.totals import calls_of
 from swarmcli.errors import UsageError
+from swarmcli.ui.checks import Checks, conflict_words, critic_words, revision_words, vote_words
 from swarmcli.ui.clean import clean, one_line
+from swarmcli.ui.receipt import ReceiptWords
 from swarmcli.ui.say import err, out
+from swarmcli.ui.state import LOCAL_PREFIXES
 
 
 def list_runs(*, as_json: bool, most: int) -> int:
@@ -56,31 +65,61 @@ def _row(row: RunSummary) -> str:
 
 
 def show(ref: str, *, as_json: bool) -> int:
-    """`swarm show RUN`."""
-    ws = open_workspace()
-    run = ws.runs.open(ref)
-    facts = _facts(run)
+    """`swarm show RUN`: how it ended, its receipt and its agents.
+
+    Raises:
+        UsageError: no such run.
+    """
+    run = open_workspace().runs.open(ref)
+    read = read_journal(run.journal)
+    events = [stamped.event for stamped in read.events]
+    facts = _facts(run, events, read.problems)
     if as_json:
         _print_json(facts)
         return 0
     out(_row(summary(run)))
     out(f"folder  {run.folder}")
+    for name, line in _receipt(facts, events):
+        out(f"{name:<7} {line}")
     for agent in facts["agents"]:
-        note = (
-            agent.get("error") or agent.get("because") or one_line(agent.get("output") or "")[:80]
-        )
-        out(
-            f"  {agent['agent']:<18} {agent['state']:<10} {one_line(agent.get('model') or ''):<24} {one_line(note)}"
-        )
+        out(_agent_row(agent))
     if facts["resume"]:
         err(f"next    {facts['resume']}")
     return 0
 
 
-def _facts(run: RunDir) -> dict[str, Any]:
-    read = read_journal(run.journal)
-    history = replay(stamped.event for stamped in read.events)
+def _agent_row(agent: dict[str, Any]) -> str:
+    said = agent.get("error") or agent.get("because") or (agent.get("output") or "")[:400]
+    checks = [agent[check] for check in ("vote", "critic") if check in agent]
+    note = "  ".join([*checks, one_line(said)[:80]])
+    return f"  {agent['agent']:<18} {agent['state']:<10} {one_line(agent.get('model') or ''):<24} {note}"
+
+
+def _receipt(facts: dict[str, Any], events: Iterable[Event]) -> Iterator[tuple[str, str]]:
+    """The lines of the receipt that say something."""
+    checks, models = Checks(), set[str]()
+    for event in events:
+        if isinstance(event, VoteTallied | CriticJudged | ConflictFound | PlanRevised):
+            checks.feed(event)
+        elif isinstance(event, RunStarted):
+            models |= set(event.models.values())
+    free = bool(models) and all(model.startswith(LOCAL_PREFIXES) for model in models)
+    words = ReceiptWords(facts["totals"] or {"receipt": facts["receipt"]}, free=free)
+    lines = (
+        ("time", words.time()),
+        ("path", words.path()),
+        ("checks", words.checks(checks)),
+        ("votes", words.identity()),
+        ("roles", words.roles()),
+        ("waste", words.waste()),
+    )
+    return ((name, line) for name, line in lines if line)
+
+
+def _facts(run: RunDir, events: Sequence[Event], problems: Iterable[str]) -> dict[str, Any]:
+    history = replay(events)
     row = summary(run)
+    totals = dict(history.end.totals) if history.end else None
     return {
         "run": run.id,
         "folder": str(run.folder),
@@ -90,10 +129,11 @@ def _facts(run: RunDir) -> dict[str, Any]:
         "duration_s": row.duration_s,
         "cost_usd": row.cost_usd,
         "result": history.end.result if history.end else None,
-        "totals": dict(history.end.totals) if history.end else None,
+        "totals": totals,
+        "receipt": (totals or {}).get("receipt") or calls_of(history.accounts),
         "plan": history.plan,
-        "agents": list(_agents(stamped.event for stamped in read.events).values()),
-        "problems": list(read.problems),
+        "agents": list(_agents(events).values()),
+        "problems": list(problems),
         "resume": None if history.is_whole else f"swarm resume {run.id}",
     }
 
@@ -101,37 +141,37 @@ def _facts(run: RunDir) -> dict[str, Any]:
 def _agents(events: Iterable[Event]) -> dict[str, dict[str, Any]]:
     """The last word on each agent."""
     agents: dict[str, dict[str, Any]] = {}
-
-    def note(agent: str, **facts: object) -> None:
-        agents.setdefault(agent, {"agent": agent, "state": "running"}).update(facts)
-
     for event in events:
-        match event:
-            case AgentStarted():
-                note(event.agent, state="running", model=event.model, prompt=event.prompt)
-            case AgentCompleted():
-                note(
-                    event.agent,
-                    state="done",
-                    model=event.model,
-                    output=event.output,
-                    cached=event.cached,
-                    hedged=event.hedged,
-                    attempts=event.attempts,
-                    cost_usd=event.cost_usd,
-                    seconds=event.seconds,
-                )
-            case AgentFailed():
-                note(
-                    event.agent, state="failed", error=f"{event.error.kind}: {event.error.message}"
-                )
-            case AgentSkipped():
-                note(event.agent, state="skipped", because=event.because)
-            case AgentCancelled():
-                note(event.agent, state="cancelled", because=event.because)
-            case _:
-                pass
+        if isinstance(event, PlanRevised):
+            for name in set(event.removed) & agents.keys():
+                because = "the plan was revised"
+                agents[name] = {"agent": name, "state": "skipped", "because": because}
+        elif word := _word_on_agent(event):
+            name = str(getattr(event, "agent", ""))
+            agents.setdefault(name, {"agent": name, "state": "running"}).update(word)
     return agents
+
+
+def _word_on_agent(event: Event) -> dict[str, Any]:
+    """What an event says of its agent; empty for events that are not about one."""
+    match event:
+        case AgentStarted():
+            return {"state": "running", "model": event.model, "prompt": event.prompt}
+        case AgentCompleted():
+            names = ("model", "output", "cached", "hedged", "attempts", "cost_usd", "seconds")
+            return {"state": "done"} | {name: getattr(event, name) for name in names}
+        case AgentFailed():
+            return {"state": "failed", "error": f"{event.error.kind}: {event.error.message}"}
+        case VoteTallied():
+            return {"vote": vote_words(event)}
+        case CriticJudged():
+            return {"critic": critic_words(event)}
+        case AgentSkipped():
+            return {"state": "skipped", "because": event.because}
+        case AgentCancelled():
+            return {"state": "cancelled", "because": event.because}
+        case _:
+            return {}
 
 
 def logs(ref: str, agent: str | None, *, failed: bool, as_json: bool) -> int:
@@ -196,7 +236,7 @@ def _event_line(t: float, event: Event) -> str:
 
 
 def _numbers(event: Event) -> list[str]:
-    """What an event about traffic says in numbers."""
+    """What an event about traffic or about doubt says in numbers and values."""
     match event:
         case CallRetry():
             return [f"again in {event.delay_s:.3g} s ({event.attempt + 1}/{event.max})"]
@@ -207,6 +247,14 @@ def _numbers(event: Event) -> list[str]:
         case LimitChanged():
             paused = f", paused {event.pause_s:.3g} s" if event.pause_s else ""
             return [f"{event.parallel} at once{paused}"]
+        case VoteTallied():
+            return [vote_words(event)]
+        case CriticJudged():
+            return [critic_words(event)]
+        case ConflictFound():
+            return [one_line(event.key), conflict_words(event.values)]
+        case PlanRevised():
+            return [revision_words(event)]
         case _:
             return []
 

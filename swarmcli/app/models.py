@@ -12,7 +12,7 @@ from swarmcli.app.workspace import Surroundings
 from swarmcli.core.plan import Task
 from swarmcli.core.routing import Roles, parse_override, resolve_roles
 from swarmcli.errors import NoModelError, SwarmError, UsageError
-from swarmcli.recipe.values import MergeStrategy, ModelSpec, Rate, Recipe
+from swarmcli.recipe.values import MergeStrategy, ModelSpec, Rate, Recipe, Verify, Vote
 
 EMBEDDED = "embedded/smollm2"
 TINY_NOTE = "135M parameters: good for trying swarm, not for answers"
@@ -76,11 +76,31 @@ def models_in_use(
     if tasks is None:
         names = ["planner", "small", "large", "writer"]
         names += [profile.model for profile in recipe.agents.values() if profile.model]
+        names += asked_by(recipe.vote, "small")
     else:
         models = {name: profile.model for name, profile in recipe.agents.items()}
-        names = [task.model or models.get(task.profile or "") or "small" for task in tasks]
+        names = [
+            name
+            for task in tasks
+            for name in asked_by(task.vote, task.model or models.get(task.profile or "") or "small")
+        ]
         names += ["writer"] if merge == "write" else []
+    names += judges(recipe.verify)
     return list({spec.id: spec for spec in map(roles.resolve, dict.fromkeys(names))}.values())
+
+
+def asked_by(vote: Vote | None, own: str) -> list[str]:
+    """Everybody whom an agent may ask, as roles or LiteLLM ids: its own model, or those who vote, and who decides."""
+    if vote is None:
+        return [own]
+    return [*(vote.models or (own,)), *([vote.escalate] if vote.escalate is not None else [])]
+
+
+def judges(verify: Verify | None) -> list[str]:
+    """Who may be asked to judge, as roles or LiteLLM ids: the critic, and who stands in where that is the author."""
+    if verify is None or not (verify.conflicts or verify.critic):
+        return []
+    return [*([verify.critic] if verify.critic else []), "judge", "large", "small"]
 
 
 def with_fallbacks(models: Iterable[ModelSpec], roles: Roles) -> list[ModelSpec]:

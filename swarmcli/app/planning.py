@@ -17,7 +17,8 @@ from swarmcli.core.blocks import DataBlocks
 from swarmcli.core.budget import Budget
 from swarmcli.core.events import CallRetry, Event, Warned
 from swarmcli.core.plan import Dependency, Plan, Task, to_document
-from swarmcli.core.routing import ModeChoice, Roles
+from swarmcli.core.planshape import shape_warnings
+from swarmcli.core.routing import ModeChoice, Roles, single_mode
 from swarmcli.engine.agent import DEFAULT_CALL_TIMEOUT_S
 from swarmcli.engine.briefing import Briefing
 from swarmcli.engine.planner import Planner
@@ -37,6 +38,8 @@ def print_plan(prepared: Prepared, ws: Workspace, blocks: DataBlocks) -> int:
         preflight([roles.resolve("planner")], ws.surroundings())
         plan, budget = asyncio.run(_plan(prepared, roles, ws, blocks))
         planned = _with_plan(prepared, plan)
+        for warning in shape_warnings(plan.tasks):
+            ws.note(f"warning: {warning}")
         document = to_document(plan.mode, plan.tasks)
         ws.note(f"planning took {_taken(budget)}")
     write_result(json_text(document), output=prepared.options.output, is_prose=False)
@@ -48,7 +51,7 @@ def _with_plan(prepared: Prepared, plan: Plan) -> Prepared:
     """The run that this plan makes; one without tasks is a single call."""
     if plan.tasks:
         return replace(prepared, tasks=plan.tasks, planner_made=True)
-    declined = ModeChoice(mode="instant", reason="the planner declined to split")
+    declined = ModeChoice(mode=single_mode(plan.mode), reason="the planner declined to split")
     return replace(prepared, mode=declined)
 
 

@@ -9,9 +9,11 @@ from swarmcli.adapters.folders import block_key
 from swarmcli.app.intake import Intake, read_plan_file
 from swarmcli.app.models import (
     LOCAL_PARALLEL,
+    asked_by,
     check_prices,
     choose_roles,
     is_local,
+    judges,
     models_in_use,
     no_model,
     parallel_of,
@@ -24,7 +26,8 @@ from swarmcli.core.events import RunStarted
 from swarmcli.core.plan import Plan, PlanBuilder, Task, final_tasks
 from swarmcli.core.planstream import document_of
 from swarmcli.core.replay import History
-from swarmcli.core.routing import ModeChoice, Roles, choose_mode
+from swarmcli.core.routing import ModeChoice, Roles, choose_mode, single_mode
+from swarmcli.core.tally import with_vote
 from swarmcli.engine.order import Merge, RunOrder
 from swarmcli.errors import PlanError, StorageError
 from swarmcli.recipe.values import CacheRules, Limits, MergeStrategy, ModelSpec, Recipe
@@ -70,12 +73,20 @@ class Prepared:
             return "write"
         return strategy
 
+    @property
+    def wants_claims(self) -> bool:
+        """Whether agents are asked for keyed claims: where a planner split one job, or the recipe has them compared."""
+        verify = self.recipe.verify
+        return self.planner_made or self.tasks is None or (verify is not None and verify.conflicts)
+
     def models(self) -> list[ModelSpec]:
         """The models that may be called."""
         if self.roles is None:
             return []
         if self.tasks is None and self.mode.mode != "swarm":
-            return [self.roles.resolve("small" if self.mode.mode == "instant" else "large")]
+            role = "small" if self.mode.mode == "instant" else "large"
+            names = [*asked_by(self.recipe.vote, role), *judges(self.recipe.verify)]
+            return list({spec.id: spec for spec in map(self.roles.resolve, names)}.values())
         return models_in_use(self.recipe, self.roles, self.tasks, self.merge)
 
 
@@ -115,7 +126,10 @@ def prepare(
         mode = ModeChoice(mode="swarm", reason="the tasks are fixed")
     elif plan is not None:
         fixed = plan.tasks or None
-        mode = ModeChoice(mode="swarm" if fixed else "instant", reason="the plan exists already")
+        declined = single_mode(plan.mode)
+        mode = ModeChoice(mode="swarm" if fixed else declined, reason="the plan exists already")
+    if fixed is not None:
+        fixed = with_vote(fixed, recipe.vote)
     _tell_foreign_endpoints(recipe)
     prepared = Prepared(
         intake=intake,
@@ -180,6 +194,7 @@ def order_of(prepared: Prepared, roles: Roles, history: History | None) -> RunOr
         ),
         parallel=prepared.parallel,
         max_tasks=options.max_agents or recipe.plan.max_tasks,
+        replans=_replans(prepared, history),
         merge=recipe.merge,
         planner_made=prepared.planner_made,
         merge_in_code=prepared.merge_in_code,
@@ -188,9 +203,19 @@ def order_of(prepared: Prepared, roles: Roles, history: History | None) -> RunOr
         timeout_s=limits.timeout_s,
         task_timeout_s=limits.task_timeout_s,
         reserve=limits.reserve,
+        verify=recipe.verify,
+        vote=recipe.vote,
         schema=recipe.output.schema,
         history=history or History(),
     )
+
+
+def _replans(prepared: Prepared, history: History | None) -> int:
+    """A plan that a person wrote or read stays as it is."""
+    fixed = prepared.tasks is not None and not prepared.planner_made
+    if fixed or prepared.options.plan_file is not None:
+        return 0
+    return max(0, prepared.recipe.plan.replans - (history.replans if history else 0))
 
 
 def blocks_of(ws: Workspace) -> DataBlocks:

@@ -20,6 +20,7 @@ from swarmcli.app.display import LiveDisplay
 from swarmcli.app.models import resolver
 from swarmcli.app.prepare import Prepared, order_of
 from swarmcli.app.workspace import Workspace
+from swarmcli.core.accounts import Accounts
 from swarmcli.core.blocks import DataBlocks
 from swarmcli.core.budget import Budget
 from swarmcli.core.events import Sink, Warned
@@ -30,6 +31,7 @@ from swarmcli.engine.briefing import Briefing
 from swarmcli.engine.departures import Departures
 from swarmcli.engine.order import RunReport
 from swarmcli.engine.run import Run
+from swarmcli.engine.witness import Witness
 from swarmcli.errors import EXIT_SIGINT, StorageError
 from swarmcli.ui.github import GithubSink, in_github_actions
 from swarmcli.ui.json_lines import JsonLines
@@ -65,7 +67,7 @@ async def run_session(
     clock = SystemClock()
     with contextlib.ExitStack() as stack:
         reader = _Reader()
-        sinks = [*_streams(prepared, stack, reader), live]
+        sinks = [*_streams(prepared, stack, reader, resumed=history is not None), live]
         if in_github_actions(os.environ):
             sinks.append(GithubSink(sys.stderr, os.environ))
 
@@ -75,7 +77,9 @@ async def run_session(
         log = EventLog(
             run_dir.journal, run=run_dir.id, clock=clock, sinks=sinks, on_failure=journal_failed
         )
-        departures = Departures(log.emit)
+        accounts = Accounts() if history is None else history.accounts
+        witness = Witness(log, accounts, clock)
+        departures = Departures(witness.emit)
         budget = budget_of(prepared)
         if history is not None:
             budget.book(history.spent)
@@ -103,11 +107,12 @@ async def run_session(
                 prepared, roles, blocks, ws.cwd, lambda m: log.emit(Warned(message=m))
             ),
             client=client,
-            recorder=log,
+            recorder=witness,
             clock=clock,
             fingerprint=cache_key,
             spent=lambda: budget.spent,
             has_asked=departures.has_left,
+            accounts=accounts,
         )
         reader.on_gone = functools.partial(run.cancel, "sigterm")
         live.start()
@@ -135,7 +140,9 @@ class _Reader:
             self.on_gone()
 
 
-def _streams(prepared: Prepared, stack: contextlib.ExitStack, reader: _Reader) -> Iterator[Sink]:
+def _streams(
+    prepared: Prepared, stack: contextlib.ExitStack, reader: _Reader, *, resumed: bool
+) -> Iterator[Sink]:
     """The event streams that were asked for: stdout with `--format stream-json`, a file with `--events`."""
     if prepared.options.format == "stream-json":
         yield JsonLines(sys.stdout, reader)
@@ -143,9 +150,8 @@ def _streams(prepared: Prepared, stack: contextlib.ExitStack, reader: _Reader) -
         path = Path(prepared.options.events)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            yield JsonLines(
-                stack.enter_context(path.open("w", encoding="utf-8")), _tell_incomplete(path)
-            )
+            file = stack.enter_context(path.open("a" if resumed else "w", encoding="utf-8"))
+            yield JsonLines(file, _tell_incomplete(path))
         except OSError as error:
             raise StorageError(
                 f"cannot write {path}: {error.strerror}", hint="choose another --events file"
@@ -184,6 +190,7 @@ def briefing_of(
         materials=intake.materials,
         files=intake.files,
         read_file=lambda path: read_text(cwd / path),
+        claims=prepared.wants_claims,
         warn=warn,
     )
 

@@ -18,6 +18,7 @@ from swarmcli.app.prepare import Prepared, order_of
 from swarmcli.app.session import briefing_of
 from swarmcli.app.sheet import NOTHING, Note, Sheet, answered, by_question, unanswered
 from swarmcli.core.budget import Budget
+from swarmcli.core.claims import without_section
 from swarmcli.core.comparison import Answered, Result
 from swarmcli.core.events import (
     AgentCompleted,
@@ -187,7 +188,7 @@ class Trials:
         books = self._books(config, f"{config.name}/{question.id}", self._show)
         report = await self._run(config, prepared, books, client)
         sheet.book(report, books)
-        text = report.merged.text if report.merged is not None else None
+        text = without_section(report.merged.text) if report.merged is not None else None
         if report.end.exit_code in _ENDS_ALL or text is None:
             ending = unanswered(question, config.name, books.whole, _failure_of(report))
         else:

@@ -108,7 +108,9 @@ def resume(
     ws = open_workspace(quiet=options.quiet)
     run_dir = ws.runs.open(ref) if ref else ws.runs.last_unfinished()
     if run_dir is None:
-        raise UsageError("there is no unfinished run", hint="swarm runs")
+        raise UsageError(
+            "there is no unfinished run that nobody works on", hint="swarm runs lists all"
+        )
     meta = run_dir.read_meta()
     options = _resumed_options(meta, options)
     with run_dir.lock():

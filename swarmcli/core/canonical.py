@@ -40,9 +40,11 @@ _NUMBER = re.compile(
     re.IGNORECASE,
 )
 _CHOICE_WORDS = re.compile(
-    r"\b(?:answer|option|choice)\b[\s*_]*(?:is|:|=)?[\s*_]*[(\[]?([A-Za-z])[)\]]?(?![\w'])",
+    r"\b(?:answer|option|choice)\b[\s*_]*(?:is|:|=)?[\s*_]*[(\[]?"
+    r"((?-i:[A-HJ-Z])|[a-z](?=[)\]*_.,;:!\"]|\s*$))[)\]]?(?![\w'])",
     re.IGNORECASE,
 )
+"""`a` and `I` are words as well: they name a choice only where nothing follows them."""
 _CHOICE_ALONE = re.compile(r"[(\[]?([A-Za-z])(?:[)\].:]|$)")
 _FENCE = re.compile(r"```[^\n`]*\n(.*?)```", re.DOTALL)
 

@@ -121,4 +121,5 @@ def _task(
         output_schema=spec.output_schema,
         item_name=spec.for_each.name if spec.for_each else None,
         item=item,
+        vote=spec.vote,
     )

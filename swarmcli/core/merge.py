@@ -30,7 +30,7 @@ def record_of(outcome: Outcome, index: int) -> dict[str, Json]:
         "agent": task.id,
         "input": task.item if task.index is not None else task.prompt,
         "output": outcome.output,
-        "status": "ok" if outcome.state == "done" else outcome.state,
+        "status": outcome.status if outcome.state == "done" else outcome.state,
         "model": outcome.model,
         "cached": outcome.cached,
         "cost_usd": outcome.cost_usd,

@@ -1,17 +1,20 @@
 """The reduce tree of `write`: how many results fit into one writer call, and what is reduced first.
 
 Source: LLMxMapReduce (arXiv 2410.09342), map -> collapse while it does not fit -> reduce. Pieces are never dropped:
-one that alone is too large is cut into several.
+one that alone is too large is cut into several, and one that a reducer forgot is carried on beside its answer.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from swarmcli.core.markers import cited
 from swarmcli.core.tokens import bytes_in, estimate_tokens
 
 _TAG_TOKENS = 80
 """What the data block and its name, of 200 characters at most, add to a piece."""
 _LEAST_PIECE = 64
+DEFAULT_WINDOW = 16_384
+"""Tokens; for models of which nothing is known."""
 LEAST_BUDGET = 2 * (_LEAST_PIECE + _TAG_TOKENS)
 """With less, no two pieces fit into one call, and the tree would never come to an end."""
 
@@ -28,9 +31,9 @@ class Piece:
 def input_budget(context_window: int | None, max_output_tokens: int | None) -> int:
     """Tokens of material for one writer call: at most half the window, less where much output is asked for.
 
-    An unknown window is taken as 16,384 tokens.
+    An unknown window is taken as `DEFAULT_WINDOW`.
     """
-    window = context_window or 16_384
+    window = context_window or DEFAULT_WINDOW
     free = window - (max_output_tokens or window // 4) - 512
     return max(LEAST_BUDGET, min(window // 2, free))
 
@@ -59,7 +62,7 @@ def groups(pieces: Sequence[Piece], budget: int) -> list[tuple[Piece, ...]]:
     packed: list[list[Piece]] = []
     used = 0
     for piece in pieces:
-        size = estimate_tokens(piece.text) + _TAG_TOKENS
+        size = piece_tokens(piece)
         if packed and used + size <= budget:
             packed[-1].append(piece)
             used += size
@@ -69,9 +72,44 @@ def groups(pieces: Sequence[Piece], budget: int) -> list[tuple[Piece, ...]]:
     return [tuple(group) for group in packed]
 
 
+def piece_tokens(piece: Piece) -> int:
+    """What a piece takes with its data block."""
+    return estimate_tokens(piece.text) + _TAG_TOKENS
+
+
 def piece_budget(budget: int) -> int:
     """The largest piece of which two fit into one call."""
     return max(_LEAST_PIECE, budget // 2 - _TAG_TOKENS)
+
+
+def left_out(group: Sequence[Piece], condensed: str) -> list[Piece]:
+    """What a reducer forgot of its group, to be carried on as it is: nothing where it cites nobody, or everybody.
+
+    A single agent's result is carried whole; of a piece that was condensed before, the lines that cite whom it forgot.
+    """
+    agents = agents_of(group)
+    found = cited(condensed, agents)
+    if not found:
+        return []  # a model that does not keep markers: there is nothing to check it by
+    carried: list[Piece] = []
+    for piece in group:
+        forgotten = tuple(agent for agent in piece.agents if agent not in found)
+        if not forgotten:
+            continue
+        lines = [line for line in piece.text.split("\n") if cited(line, forgotten)]
+        text = "\n".join(lines) if len(piece.agents) > 1 and lines else piece.text
+        carried.append(Piece(name=span_name(forgotten), agents=forgotten, text=text))
+    return carried
+
+
+def agents_of(pieces: Sequence[Piece]) -> tuple[str, ...]:
+    """Everybody whose work these pieces hold, in order."""
+    return tuple(dict.fromkeys(agent for piece in pieces for agent in piece.agents))
+
+
+def span_name(agents: Sequence[str]) -> str:
+    """What a piece of several agents is called."""
+    return agents[0] if len(agents) == 1 else f"{agents[0]} to {agents[-1]}"
 
 
 def _chunks(text: str, limit: int) -> list[str]:

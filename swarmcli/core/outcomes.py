@@ -6,6 +6,7 @@ from typing import Literal
 from swarmcli.core.events import Failure, Usage
 from swarmcli.core.plan import Task
 from swarmcli.core.replies import Claim
+from swarmcli.core.tally import VoteResult
 
 OutcomeState = Literal["done", "failed", "skipped", "cancelled"]
 
@@ -21,6 +22,8 @@ class Outcome:
     status: str = "ok"
     """What a finished agent says of its answer: ok, insufficient or conflict."""
     claims: tuple[Claim, ...] = ()
+    verdict: str = ""
+    """What the critic says of the answer: accept, reject or unsure; empty where nobody judged it."""
     failure: Failure | None = None
     model: str = ""
     cached: bool = False
@@ -34,11 +37,24 @@ class Outcome:
     started_s: float = 0.0
     ended_s: float = 0.0
     key: str = ""
+    vote: VoteResult | None = None
+    """How its answer was voted for; None when nobody voted."""
 
     @property
     def agent(self) -> str:
         """The agent's id."""
         return self.task.id
+
+    @property
+    def caveat(self) -> str:
+        """What speaks against the output of a finished agent, for whoever works with it; empty where nothing does."""
+        if self.state != "done" or self.status == "ok":
+            return ""
+        if self.status == "insufficient":
+            return "status insufficient: it could not do its task and says what is missing"
+        if self.verdict == "reject":
+            return "status conflict: a reviewer found its answer wrong"
+        return "status conflict: it found contradictions in what it was given"
 
     @property
     def reason(self) -> str:

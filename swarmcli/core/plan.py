@@ -11,10 +11,12 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from swarmcli.errors import PlanError
-from swarmcli.recipe.values import Json
+from swarmcli.recipe.values import Json, Vote
 
 TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 PLAN_VERSION = 1
+SINGLE_MODES = frozenset({"instant", "thinking", "agent"})
+"""Modes of one call: with one of these a plan without tasks is whole, its planner declines to split."""
 _SHOWN_FAULTS = 5
 
 
@@ -55,6 +57,10 @@ class Task:
     output_schema: Mapping[str, Json] | None = field(default=None, hash=False)
     item_name: str | None = None
     item: Json = field(default=None, hash=False)
+    vote: Vote | None = None
+    """Who answers instead of one model."""
+    distrusted: bool = False
+    """The votes on it agreed, but are not trusted any more: its `vote.escalate` answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +139,7 @@ class PlanBuilder:
                 the first faults and is meant for the planner's repair turn as well as for a person.
         """
         faults = list(dict.fromkeys(self._faults))
-        if not self._drafts and mode != "instant":
+        if not self._drafts and mode not in SINGLE_MODES:
             faults.append("the plan has no tasks")
         for draft in self._drafts.values():
             unknown = [d for d in draft.depends_on if d not in self._drafts]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from swarmcli.core.plan import PLAN_VERSION, TaskDraft
+from swarmcli.core.plan import PLAN_VERSION, SINGLE_MODES, TaskDraft
 from swarmcli.errors import PlanError
 from swarmcli.recipe.values import Json
 
@@ -34,6 +34,8 @@ class PlanDocument:
 
     mode: str
     drafts: tuple[TaskDraft, ...]
+    removed: tuple[str, ...] = ()
+    """Ids that a revised plan leaves out."""
 
 
 class _Balance:
@@ -236,7 +238,7 @@ def _is_empty(plan: object) -> bool:
 def _looks_like_plan(value: object) -> bool:
     if isinstance(value, dict):
         keys = cast("dict[str, object]", value)
-        return isinstance(keys.get("tasks"), list) or keys.get("mode") == "instant"
+        return isinstance(keys.get("tasks"), list) or keys.get("mode") in SINGLE_MODES
     if isinstance(value, list) and value:
         return all(
             isinstance(entry, dict) and "prompt" in entry for entry in cast("list[object]", value)
@@ -261,7 +263,7 @@ def document_of(value: object, *, strict: bool = False) -> PlanDocument:
             f"plan version {json.dumps(version)[:80]} is not known; this swarm reads version {PLAN_VERSION}"
         )
     mode = document.get("mode", "swarm")
-    if not isinstance(mode, str) or mode not in {"swarm", "instant", "thinking", "agent"}:
+    if not isinstance(mode, str) or mode not in {"swarm", *SINGLE_MODES}:
         raise PlanError(f"mode {str(mode)[:80]!r} is not one of swarm, instant, thinking, agent")
     tasks = document.get("tasks", [])
     if not isinstance(tasks, list):
@@ -270,7 +272,9 @@ def document_of(value: object, *, strict: bool = False) -> PlanDocument:
         _refuse_unknown(document, ("version", "mode", "tasks"), "the plan")
     entries = cast("list[object]", tasks)
     return PlanDocument(
-        mode=mode, drafts=tuple(draft_of(entry, strict=strict) for entry in entries)
+        mode=mode,
+        drafts=tuple(draft_of(entry, strict=strict) for entry in entries),
+        removed=_names(document.get("remove"), '"remove"'),
     )
 
 
@@ -295,20 +299,20 @@ def draft_of(value: object, *, strict: bool = False) -> TaskDraft:
     return TaskDraft(
         id=task_id,
         prompt=prompt,
-        depends_on=_names(entry.get("depends_on"), task_id),
+        depends_on=_names(entry.get("depends_on"), f'"depends_on" of task {task_id[:80]!r}'),
         agent=_optional_text(entry, "agent", task_id),
         model=_optional_text(entry, "model", task_id),
     )
 
 
-def _names(value: object, task_id: str) -> tuple[str, ...]:
+def _names(value: object, what: str) -> tuple[str, ...]:
     if value is None:
         return ()
     if not isinstance(value, list):
-        raise PlanError(f'"depends_on" of task {task_id[:80]!r} is not a list')
+        raise PlanError(f"{what} is not a list")
     names = cast("list[object]", value)
     if not all(isinstance(name, str | int) and not isinstance(name, bool) for name in names):
-        raise PlanError(f'"depends_on" of task {task_id[:80]!r} holds something that is no task id')
+        raise PlanError(f"{what} holds something that is no task id")
     return tuple(dict.fromkeys(str(name) for name in names))
 
 

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 from swarmcli.core.events import Event, Usage
 from swarmcli.recipe.values import Json, ModelSpec
 
-Purpose = Literal["planner", "agent", "writer"]
+Purpose = Literal["planner", "agent", "judge", "writer"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

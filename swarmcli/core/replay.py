@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from swarmcli.core.accounts import Accounts
 from swarmcli.core.callbook import CallBook
 from swarmcli.core.events import (
     AgentCompleted,
     AgentFailed,
     Event,
     PlanReady,
+    PlanRevised,
     RunCompleted,
     RunEnd,
     RunFailed,
@@ -29,9 +31,13 @@ class History:
     finished: Mapping[str, AgentCompleted] = field(default_factory=dict[str, AgentCompleted])
     """Agents with a durable result."""
     plan: Json = None
-    """Plan v1 that the planner made; None when it had not finished, or there was no planner."""
+    """Plan v1 that the planner made, as it was last revised; None when it had not finished, or there was no planner."""
+    replans: int = 0
+    """How often it was revised."""
     spent: Spent = field(default_factory=Spent)
     """What all calls have taken so far, all sessions together, planner and writer included."""
+    accounts: Accounts = field(default_factory=Accounts, compare=False)
+    """What these calls were for; a session that goes on feeds them further."""
     end: RunEnd | None = None
     """The last session's last event; None when it was killed."""
     turns: Mapping[str, Mapping[str, TurnCompleted]] = field(
@@ -47,16 +53,25 @@ class History:
         return self.end is not None and self.end.status == "ok"
 
 
+def _planned(event: PlanReady | PlanRevised, plan: Json, replans: int) -> tuple[Json, int]:
+    """The last whole plan, and how often it was revised. The revised plan itself comes as a `plan.ready`."""
+    if isinstance(event, PlanRevised):
+        return plan, replans + 1
+    return (plan if event.plan is None else event.plan), replans
+
+
 def replay(events: Iterable[Event]) -> History:
     """Fold a journal. A later session overrules an earlier one."""
     finished: dict[str, AgentCompleted] = {}
     plan: Json = None
-    calls = CallBook()
+    replans = 0
+    calls, accounts = CallBook(), Accounts()
     end: RunEnd | None = None
     turns: dict[str, dict[str, TurnCompleted]] = {}
     tools: dict[str, dict[str, str]] = {}
     for event in events:
         calls.feed(event)
+        accounts.feed(event)
         match event:
             case AgentCompleted():
                 finished[event.agent] = event
@@ -69,8 +84,8 @@ def replay(events: Iterable[Event]) -> History:
                 tools.setdefault(event.agent, {})[event.call] = event.tool
             case ToolCompleted():
                 tools.get(event.agent, {}).pop(event.call, None)
-            case PlanReady() if event.plan is not None:
-                plan = event.plan
+            case PlanReady() | PlanRevised():
+                plan, replans = _planned(event, plan, replans)
             case RunStarted():
                 end = None
             case RunCompleted() | RunFailed() | RunInterrupted():
@@ -80,7 +95,9 @@ def replay(events: Iterable[Event]) -> History:
     return History(
         finished=finished,
         plan=plan,
+        replans=replans,
         spent=calls.spent,
+        accounts=accounts,
         end=end,
         turns=turns,
         uncertain={agent: tuple(begun.values()) for agent, begun in tools.items() if begun},

@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from typing import cast
@@ -11,6 +12,7 @@ from typing import cast
 from swarmcli.recipe.values import Json
 
 STATUSES = ("ok", "insufficient", "conflict")
+_MAX_BRACKETS = 200
 _FENCE = re.compile(r"```[^\n`]*\n(.*?)```", re.DOTALL)
 
 
@@ -41,7 +43,7 @@ def parse_reply(text: str) -> Reply:
         except (ValueError, RecursionError):
             continue
         if isinstance(value, dict) and cast("dict[str, object]", value).get("status") in STATUSES:
-            return _reply_of(cast("dict[str, Json]", value), text)
+            return _reply_of(cast("dict[str, Json]", value), _without(text, candidate))
     return Reply(output=text.strip())
 
 
@@ -51,6 +53,15 @@ def _candidates(text: str) -> list[str]:
     candidates += [fence.strip() for fence in reversed(_FENCE.findall(stripped))]
     candidates.append(stripped)
     return [c for c in candidates if c.startswith("{") and c.endswith("}")]
+
+
+def _without(text: str, reply: str) -> str:
+    """The text above a typed reply that has no answer of its own; all of it where nothing stands above."""
+    above = text.strip()[: text.strip().rfind(reply)].removesuffix("\n")
+    lines = above.rstrip().split("\n")
+    if lines[-1].startswith("```"):  # the fence around the reply
+        lines.pop()
+    return "\n".join(lines).strip() or text
 
 
 def _reply_of(value: dict[str, Json], text: str) -> Reply:
@@ -71,9 +82,22 @@ def _reply_of(value: dict[str, Json], text: str) -> Reply:
 def _claim_of(entry: Json) -> Claim | None:
     if not isinstance(entry, dict) or not isinstance(entry.get("key"), str) or "value" not in entry:
         return None
+    if not _can_be_compared(entry["value"]):
+        return None
     return Claim(
         key=str(entry["key"]),
         value=entry["value"],
         unit=str(entry.get("unit") or ""),
         source=str(entry.get("source") or ""),
     )
+
+
+def _can_be_compared(value: Json) -> bool:
+    """False for what JSON allows and nothing can work with: NaN, numbers beyond floats, hundreds of brackets."""
+    try:
+        if isinstance(value, int | float):
+            return math.isfinite(value)
+        text = json.dumps(value, allow_nan=False)
+    except (ValueError, OverflowError, RecursionError):
+        return False
+    return text.count("[") + text.count("{") <= _MAX_BRACKETS

@@ -3,7 +3,9 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import cast
 
+from swarmcli.core.plan import SINGLE_MODES
 from swarmcli.errors import UsageError
 from swarmcli.recipe.values import ROLES, Mode, ModelSpec, Recipe, RoleRef
 
@@ -140,11 +142,17 @@ class ModeChoice:
 
 
 _MANY = re.compile(
-    r"\b(each|every|all|list|compare|versus|vs|pros and cons|options|alternatives|steps|plan|research|survey|report|"
-    r"review|analy[sz]e|audit|respectively)\b|\n[ \t]*[-*\d]",
+    r"\b(each|every|all|list|compare|comparison|versus|vs|pros and cons|options|alternatives|steps|plan|research|"
+    r"survey|report|review|analy[sz]e|audit|respectively)\b",
     re.IGNORECASE,
 )
+_ITEM = re.compile(r"^[ \t]*(?:[-*•][ \t]+|\d{1,4}[.)](?!\d)[ \t]*)\S", re.MULTILINE)
 _SHORT_WORDS = 25
+
+
+def listed_items(job: str) -> int:
+    """Lines of the job that are items of a list: `- x`, `* x`, `1. x`, `2) x`."""
+    return len(_ITEM.findall(job))
 
 
 def choose_mode(
@@ -164,11 +172,29 @@ def choose_mode(
     if mode != "auto":
         return ModeChoice(mode=mode, reason="--mode" if requested else "the recipe")
     words = len(task.split())
-    if words <= _SHORT_WORDS and not has_material and not _MANY.search(task):
+    signal = _signal(task, words, has_material=has_material)
+    if signal is None:
         return ModeChoice(
             mode="instant", reason=f"a short question ({words} words, nothing to split)"
         )
-    return ModeChoice(mode="swarm", reason="the planner decides how far to split")
+    return ModeChoice(mode="swarm", reason=f"{signal}: the planner decides how far to split")
+
+
+def _signal(task: str, words: int, *, has_material: bool) -> str | None:
+    """What hints at work that could be split, from the strongest sign to the weakest; None for a simple question."""
+    items = listed_items(task)
+    if items > 1:
+        return f"a list of {items} items"
+    if has_material:
+        return "files or piped text came along"
+    if many := _MANY.search(task):
+        return f"the job says {many[0].casefold()!r}"
+    return f"a job of {words} words" if words > _SHORT_WORDS else None
+
+
+def single_mode(mode: str) -> Mode:
+    """The mode of one call that a plan without tasks asks for."""
+    return cast("Mode", mode) if mode in SINGLE_MODES else "instant"
 
 
 def with_thinking(spec: ModelSpec) -> ModelSpec:

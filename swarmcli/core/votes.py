@@ -4,12 +4,15 @@ Agreement of *different* models is the signal: two that agree are rarely both wr
 their mistakes (measured on recorded GSM8K and DATE answers).
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
-from swarmcli.core.canonical import Value, canonical_text, same
+from swarmcli.core.canonical import Value, canonical, canonical_number, canonical_text, same
+from swarmcli.core.tally import VoteResult
+from swarmcli.recipe.values import Canonical, Json
 
 Rule = Literal["unanimous", "majority"]
 
@@ -108,6 +111,22 @@ class Ballot:
         second = tallies[1].votes if len(tallies) > 1 else 0
         return tallies[0].votes > second + self.open or self.open == 0
 
+    def wanted(self, *, arbiter: bool) -> int:
+        """How many of the open votes to ask for next: the fewest that can decide; 0 when nothing can change any more.
+
+        `unanimous` needs everybody, so that all are asked at once.
+
+        Args:
+            arbiter: another model answers where there is no agreement, so who leads then does not matter.
+        """
+        agreed = self.agreed
+        if agreed is True or (agreed is False and (arbiter or self.leads_for_good)):
+            return 0
+        if agreed is False or self._rule == "unanimous":
+            return self.open
+        tallies = self.tallies
+        return len(self._voters) // 2 + 1 - (tallies[0].votes if tallies else 0)
+
     def _given(self, voter: Voter) -> Value:
         value = self._votes[voter]
         if value is None:
@@ -132,23 +151,31 @@ class Audit:
 
     def __init__(self, share: float) -> None:
         self._share = share
-        self._agreed = 0
         self._due = 0.0
         self.started = 0
-        """Audits that were begun."""
+        """Audits that were begun and not dropped."""
         self.done = 0
         self.differing = 0
+        self.stopped = False
+        """Agreement is not to be trusted here; that is final."""
 
     def take(self) -> bool:
         """An item agreed: whether it is audited."""
-        if self._share <= 0:
+        if self._share <= 0 or self.stopped:
             return False
-        self._agreed += 1
-        if self._agreed > PILOT:
-            self._due += self._share
-            if self._due < 1:
-                return False
-            self._due -= 1
+        if self.take_over():
+            return True
+        self._due += self._share
+        if self._due < 1 - 1e-9:
+            return False
+        self._due -= 1
+        self.started += 1
+        return True
+
+    def take_over(self) -> bool:
+        """An agreed item waits for the pilot: whether it is audited instead of one that was dropped."""
+        if self._share <= 0 or self.started >= PILOT:
+            return False
         self.started += 1
         return True
 
@@ -156,20 +183,58 @@ class Audit:
         """An audit has ended with an answer."""
         self.done += 1
         self.differing += differs
+        if self.done >= PILOT and self.differing > self.done * _WRONG_SHARE:
+            self.stopped = True
 
     def dropped(self) -> None:
         """An audit has ended without an answer: it counts as not begun."""
         self.started -= 1
 
-    @property
-    def stopped(self) -> bool:
-        """Agreement is not to be trusted here."""
-        return self.done >= PILOT and self.differing > self.done * _WRONG_SHARE
+    def recall(self, result: VoteResult) -> None:
+        """What an agent of an earlier session has found out."""
+        if result.audited:
+            self.started += 1
+            self.audited(differs=result.differs)
+        self.stopped = self.stopped or result.stopped
 
     @property
     def pending(self) -> bool:
         """The pilot is under way: an item that agrees now should wait for what it says."""
-        return self._share > 0 and self.done < PILOT <= self.started
+        return self._share > 0 and not self.stopped and self.done < PILOT <= self.started
+
+
+def vote_value(output: str, text: str, kind: Canonical) -> Value | None:
+    """The value that an answer votes for; None when it holds none of that kind.
+
+    Args:
+        output: the typed answer, or the whole text where the reply is not typed.
+        text: the whole reply, whose last number counts where the typed answer holds none.
+        kind: how answers are compared.
+    """
+    said = output if kind == "json" else _answer_field(output)
+    value = canonical(said, kind)
+    return canonical_number(text) if value is None and kind == "number" else value
+
+
+def _answer_field(output: str) -> str:
+    """The field `answer` of an output that is a JSON object (an `output_schema` asked for it), else the output."""
+    if not output.lstrip().startswith("{"):
+        return output
+    try:
+        value = cast("Json", json.loads(output))
+    except (ValueError, RecursionError):
+        return output
+    if not isinstance(value, dict) or "answer" not in value:
+        return output
+    answer = value["answer"]
+    return answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
+
+
+def value_text(value: Value) -> str:
+    """A canonical value as people write it: 42 and not 42.0."""
+    if isinstance(value, str):
+        return value
+    return str(int(value)) if value == int(value) and abs(value) < 1e15 else f"{value:.10g}"
 
 
 def majority(answers: Iterable[str]) -> tuple[str, int] | None:

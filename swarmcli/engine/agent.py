@@ -1,73 +1,32 @@
 """One agent: from a task and its inputs to an outcome. Every failure is a value here."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import cast
 
-from swarmcli.core.events import AgentStarted, AgentUpdated, Failure, Usage
+from swarmcli.core.events import AgentStarted, AgentUpdated, Failure
 from swarmcli.core.outcomes import Outcome
 from swarmcli.core.plan import Task
-from swarmcli.core.ports import Clock, ModelClient, ModelReply, ModelRequest, Recorder
+from swarmcli.core.ports import Clock, ModelClient, ModelRequest, Recorder
 from swarmcli.core.replay import History
-from swarmcli.core.replies import Claim, parse_reply
 from swarmcli.core.routing import with_thinking
+from swarmcli.engine.asking import Answer, Asking, Question, Taken
 from swarmcli.engine.briefing import Briefing, Inputs, is_tiny
+from swarmcli.engine.courts import Court, Courts
+from swarmcli.engine.critic import Critic
+from swarmcli.engine.panel import Panel, Seat, with_notes
 from swarmcli.engine.turns import Fingerprint, Turns, reused
-from swarmcli.engine.typed import ask_for_json, schema_text, with_schema
-from swarmcli.errors import (
-    Charge,
-    FailureKind,
-    ModelError,
-    StorageError,
-    SwarmError,
-    UncertainError,
-)
-from swarmcli.recipe.values import Json, Mode
+from swarmcli.engine.typed import schema_text, with_schema
+from swarmcli.engine.voting import Poll
+from swarmcli.errors import FailureKind, ModelError, StorageError, SwarmError, UncertainError
+from swarmcli.recipe.values import Json, Mode, Vote
 
 PROMPT_IN_EVENT = 20_000
 DEFAULT_CALL_TIMEOUT_S = 600.0
 
-_BILLED: frozenset[FailureKind] = frozenset({"truncated", "empty", "content_filter", "timeout"})
-"""The provider has worked and will charge for it; where it has not said how much, that is unknown, not zero."""
-
-
-@dataclass(slots=True)
-class _Spent:
-    """What all calls of one agent took together."""
-
-    attempts: int = 0
-    usage: Usage | None = None
-    cost_usd: float | None = 0.0
-    busy_s: float = 0.0
-    cached: bool = True
-    hedged: bool = False
-
-    def add(self, reply: ModelReply) -> None:
-        self.hedged = self.hedged or reply.hedged
-        self.attempts += reply.attempts
-        self.busy_s += reply.seconds
-        self.cached = self.cached and reply.cached
-        if reply.usage is not None and not reply.cached:
-            self.usage = (self.usage or Usage()) + reply.usage
-        self._pay(reply.cost_usd)
-
-    def add_charge(self, charge: Charge) -> None:
-        """A call that gave no usable answer, and what the provider says it took."""
-        self.cached = False
-        self.usage = (self.usage or Usage()) + Usage(
-            input_tokens=charge.input_tokens,
-            output_tokens=charge.output_tokens,
-            cached_tokens=charge.cached_tokens,
-        )
-        self._pay(charge.cost_usd)
-
-    def _pay(self, cost_usd: float | None) -> None:
-        known = self.cost_usd is not None and cost_usd is not None
-        self.cost_usd = cast("float", self.cost_usd) + cast("float", cost_usd) if known else None
-
 
 class AgentRunner:
-    """Runs agents, each with one question and at most one re-ask.
+    """Runs agents: each asks one model, with at most one re-ask, or has its question voted on.
 
     Args:
         client: the composed model path.
@@ -78,6 +37,7 @@ class AgentRunner:
         history: what earlier sessions of this run left; reused where the input key is equal.
         mode: `thinking` asks with reasoning effort, `instant` and `thinking` with the plain answer prompt.
         task_timeout_s: time for all calls of one agent together; None: ten minutes.
+        critic: judges each answer before anybody else sees it; None: nobody does.
     """
 
     def __init__(
@@ -91,6 +51,7 @@ class AgentRunner:
         history: History,
         mode: Mode = "swarm",
         task_timeout_s: float | None = None,
+        critic: Critic | None = None,
     ) -> None:
         self._client = client
         self._briefing = briefing
@@ -99,6 +60,8 @@ class AgentRunner:
         self._clock = clock
         self._fingerprint = fingerprint
         self._history = history
+        self._critic = critic
+        self._courts = Courts(recorder.emit, history)
         self.mode: Mode = mode
         self._timeout_s = task_timeout_s or DEFAULT_CALL_TIMEOUT_S
 
@@ -106,22 +69,22 @@ class AgentRunner:
         """Do the task. Only cancellation and bugs leave as exceptions."""
         started_s = self._clock.monotonic()
         try:
-            request = self._request(task, inputs)
+            request = self._request_of(task, inputs)
         except SwarmError as error:
             self._emit(AgentStarted(agent=task.id, model=self.model_of(task)))
-            return self._failed(task, error, started_s, _Spent())
-        key = self._fingerprint(request)
+            return self._failed(task, error, started_s, Taken())
+        key = self._key(task, inputs, request) + (f"+{self._critic.key}" if self._critic else "")
         prompt = request.messages[-1].content[:PROMPT_IN_EVENT]
         self._emit(AgentStarted(agent=task.id, model=request.model.id, prompt=prompt))
         earlier = self._history.finished.get(task.id)
-        if earlier is not None and earlier.key == key:
+        if earlier is not None and earlier.key == key and not task.distrusted:
             return reused(task, earlier, started_s)
-        spent = _Spent()
+        asking = self._asking(task)
         try:
             self._refuse_uncertain(task)
-            outcome = await self._ask(task, request, spent)
+            outcome = await self._answer(task, inputs, request, asking)
         except SwarmError as error:
-            return self._failed(task, error, started_s, spent)
+            return self._failed(task, error, started_s, asking.taken)
         return replace(outcome, key=key, started_s=started_s, ended_s=self._clock.monotonic())
 
     def _refuse_uncertain(self, task: Task) -> None:
@@ -133,7 +96,85 @@ class AgentRunner:
                 f"{', '.join(dict.fromkeys(tools))}; swarm resume --retry-uncertain runs it again"
             )
 
-    def _request(self, task: Task, inputs: Inputs) -> ModelRequest:
+    def _asking(self, task: Task) -> Asking:
+        def turns(left_s: float) -> Turns:
+            return Turns(
+                task.id,
+                client=self._client,
+                recorder=self._recorder,
+                fingerprint=self._fingerprint,
+                earlier=self._history.turns.get(task.id, {}),
+                timeout_s=self._timeout_s,
+                left_s=left_s,
+            )
+
+        again = AgentUpdated(agent=task.id, note="schema: asks again")
+        return Asking(turns, self._timeout_s, lambda: self._emit(again))
+
+    async def _answer(
+        self, task: Task, inputs: Inputs, request: ModelRequest, asking: Asking
+    ) -> Outcome:
+        """The answer stage: one model's answer, or what a vote comes to."""
+        if task.vote is None:
+            answer, result = await asking.ask(self._question(request)), None
+        else:
+            poll = Poll(
+                task.vote,
+                panel=self._panel(task, inputs, asking),
+                court=self._court(task, task.vote),
+                blocks=self._briefing.blocks,
+                emit=self._emit,
+            )
+            answer, result = await poll.hold()
+        verdict = ""
+        if self._critic is not None:
+            answer, verdict = await self._critic.check(
+                request, answer, lambda question: asking.ask(self._question(question))
+            )
+        return replace(_done(task, answer, asking.taken), vote=result, verdict=verdict)
+
+    def distrusts(self, outcome: Outcome) -> bool:
+        """Its votes agreed and were believed, but by now the votes of its fan-out are not trusted any more."""
+        task, result = outcome.task, outcome.vote
+        if result is None or task.vote is None or not result.agreed:
+            return False
+        believed = not (result.audited or result.escalated)
+        return believed and self._court(task, task.vote).stopped
+
+    def _court(self, task: Task, vote: Vote) -> Court:
+        return self._courts.of(None if task.index is None else task.group, vote)
+
+    def _panel(self, task: Task, inputs: Inputs, asking: Asking) -> Panel:
+        def model_of(name: str | None) -> str:
+            return self._briefing.model_for(_seated(task, name)).id
+
+        def request(seat: Seat) -> ModelRequest:
+            return self._request(task, inputs, seat)
+
+        return Panel(task.id, request=request, model_of=model_of, asking=asking)
+
+    def _request_of(self, task: Task, inputs: Inputs) -> ModelRequest:
+        """What the agent asks first: the first voter who can be asked."""
+        fault: SwarmError | None = None
+        for seat in self._first_seats(task):
+            try:
+                return self._request(task, inputs, seat)
+            except ModelError as error:  # the window of this one is too small
+                fault = fault or error
+        raise fault or RuntimeError("an agent without a model")
+
+    def _first_seats(self, task: Task) -> Iterator[Seat]:
+        names: Sequence[str | None] = (task.vote.models if task.vote else ()) or (None,)
+        return (Seat(name=name) for name in names)
+
+    def _request(self, task: Task, inputs: Inputs, seat: Seat) -> ModelRequest:
+        """What one model is asked.
+
+        Raises:
+            ModelError: (context_overflow) it does not fit the model's window.
+            TemplateError, UsageError: a variable or a model role does not exist.
+        """
+        task = _seated(task, seat.name)
         model = self._briefing.model_for(task)
         single = self.mode in {"instant", "thinking", "agent"}
         schema = self._schema(task)
@@ -141,81 +182,72 @@ class AgentRunner:
             task,
             inputs,
             prompt="answer" if single else "worker",
-            beside="" if schema is None else schema_text(schema),
+            beside=seat.notes + ("" if schema is None else schema_text(schema)),
         )
+        messages = with_notes(messages, seat)
         if schema is not None:
             messages = with_schema(messages, schema)
         return ModelRequest(
-            model=with_thinking(model) if self.mode == "thinking" else model,
+            model=with_thinking(model) if self.mode == "thinking" or seat.thinking else model,
             messages=messages,
             response_schema=schema,
+            sample=seat.sample,
             agent=task.id,
             timeout_s=self._timeout_s,
         )
+
+    def _question(self, request: ModelRequest) -> Question:
+        return Question(request=request, free=is_tiny(request.model))
+
+    def _key(self, task: Task, inputs: Inputs, request: ModelRequest) -> str:
+        """The input key of the agent: of its question, and of everybody who may answer it, and how."""
+        vote = task.vote
+        if vote is None:
+            return self._fingerprint(request)
+        asked: list[Json] = []
+        for name in (*vote.models, *([vote.escalate] if vote.escalate is not None else [])):
+            try:
+                asked.append(self._fingerprint(self._request(task, inputs, Seat(name=name))))
+            except SwarmError as error:
+                asked.append(error.message)
+        settings = cast("dict[str, Json]", asdict(vote))
+        extra = {**request.extra, "vote": {**settings, "models": asked}}
+        return self._fingerprint(replace(request, extra=extra))
 
     def _schema(self, task: Task) -> Mapping[str, Json] | None:
         profile = self._briefing.profiles.get(task.profile or "")
         return task.output_schema or (profile.output_schema if profile else None)
 
-    async def _ask(self, task: Task, request: ModelRequest, spent: _Spent) -> Outcome:
-        turns = Turns(
-            task.id,
-            client=self._client,
-            recorder=self._recorder,
-            fingerprint=self._fingerprint,
-            earlier=self._history.turns.get(task.id, {}),
-            timeout_s=self._timeout_s,
-        )
-
-        async def ask(question: ModelRequest) -> ModelReply:
-            reply = await turns.ask(question)
-            spent.add(reply)
-            return reply
-
-        if request.response_schema is None:
-            reply = await ask(request)
-            typed = parse_reply(reply.text)
-            if not typed.output.strip():
-                raise ModelError(
-                    f"{reply.model} gave an empty answer", kind="empty", model=reply.model
-                )
-            return _done(task, reply.model, spent, typed.output, typed.status, typed.claims)
-        again = AgentUpdated(agent=task.id, note="schema: asks again")
-        reply, output = await ask_for_json(ask, request, lambda: self._emit(again))
-        return _done(task, reply.model, spent, output)
-
     def model_of(self, task: Task) -> str:
-        """The LiteLLM id of the model that a task asks; its own word where that is no role of this run."""
+        """The LiteLLM id of the model that a task asks first; its own word where that is no role of this run."""
+        name = next(self._first_seats(task)).name
         try:
-            return self._briefing.model_for(task).id
+            return self._briefing.model_for(_seated(task, name)).id
         except SwarmError:  # a role that this run does not have: that is the failure
-            return task.model or ""
+            return name or task.model or ""
 
-    def _failed(self, task: Task, error: SwarmError, started_s: float, spent: _Spent) -> Outcome:
-        if isinstance(error, ModelError):
-            spent.attempts += error.attempts
-            spent.busy_s += error.seconds
-            if error.charge is not None:
-                spent.add_charge(error.charge)
-            elif (
-                error.attempts
-                and error.kind in _BILLED
-                and not is_tiny(self._briefing.model_for(task))
-            ):
-                spent.cost_usd = None
-        now = self._clock.monotonic()
+    def _failed(self, task: Task, error: SwarmError, started_s: float, taken: Taken) -> Outcome:
+        model = self.model_of(task)
+        several = task.vote is not None or self._critic is not None
+        if several and isinstance(error, ModelError):
+            model = error.model or model
         return Outcome(
             task=task,
             state="failed",
             failure=Failure(kind=_kind_of(error), message=error.message),
-            model=self.model_of(task),
-            attempts=spent.attempts,
-            usage=spent.usage,
-            cost_usd=spent.cost_usd,
-            busy_s=spent.busy_s,
+            model=model,
+            attempts=taken.attempts,
+            usage=taken.usage,
+            cost_usd=taken.cost_usd,
+            busy_s=taken.busy_s,
             started_s=started_s,
-            ended_s=now,
+            ended_s=self._clock.monotonic(),
         )
+
+
+def _seated(task: Task, name: str | None) -> Task:
+    """The task as one voter gets it: on that voter's model."""
+    return task if name is None else replace(task, model=name)
 
 
 def _kind_of(error: SwarmError) -> FailureKind:
@@ -230,25 +262,18 @@ def _kind_of(error: SwarmError) -> FailureKind:
             return "template"
 
 
-def _done(
-    task: Task,
-    model: str,
-    spent: _Spent,
-    output: str,
-    status: str = "ok",
-    claims: tuple[Claim, ...] = (),
-) -> Outcome:
+def _done(task: Task, answer: Answer, taken: Taken) -> Outcome:
     return Outcome(
         task=task,
         state="done",
-        output=output,
-        status=status,
-        claims=claims,
-        model=model,
-        cached=spent.cached,
-        hedged=spent.hedged,
-        attempts=spent.attempts,
-        usage=spent.usage,
-        cost_usd=spent.cost_usd,
-        busy_s=spent.busy_s,
+        output=answer.output,
+        status=answer.status,
+        claims=answer.claims,
+        model=answer.model,
+        cached=taken.cached,
+        hedged=taken.hedged,
+        attempts=taken.attempts,
+        usage=taken.usage,
+        cost_usd=taken.cost_usd,
+        busy_s=taken.busy_s,
     )

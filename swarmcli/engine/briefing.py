@@ -66,6 +66,7 @@ class Briefing:
         materials: what the agents of a planner-made plan get, because the planner cannot copy it into prompts.
         files: paths that are offered to agents, as the recipe's globs found them.
         read_file: path -> content, decoded.
+        claims: ask agents for keyed claims, which are compared with one another.
         warn: tells the user something that stops nothing.
     """
 
@@ -78,6 +79,7 @@ class Briefing:
     materials: tuple[Material, ...] = ()
     files: tuple[str, ...] = ()
     read_file: Callable[[str], str] = lambda _path: ""
+    claims: bool = False
     warn: Callable[[str], None] = lambda _message: None
 
     def model_for(self, task: Task) -> ModelSpec:
@@ -95,6 +97,8 @@ class Briefing:
             TemplateError: a variable of the prompt does not exist.
         """
         model = self.model_for(task)
+        if prompt == "worker" and self.claims and not beside:
+            prompt = "worker_claims"
         name = "worker_small" if is_tiny(model) else prompt
         text = self._user_text(task, inputs, model, beside)
         return messages_of(load_prompt(name).render(prompt=text, data_note=DATA_NOTE))
@@ -162,12 +166,16 @@ class Briefing:
 
     def input_block(self, dependency: Dependency, outcomes: tuple[Outcome, ...]) -> str:
         """One named input as data blocks; an agent without a result is stated, never quoted."""
-        return "\n".join(
-            self.blocks.wrap(o.agent if dependency.fan_out else dependency.name, o.output)
-            if o.output is not None
-            else f"({o.agent} has no result: {o.failure.kind if o.failure else o.state})"
-            for o in outcomes
-        )
+        lines: list[str] = []
+        for o in outcomes:
+            if o.output is None:
+                why = o.failure.kind if o.failure else o.state
+                lines.append(f"({o.agent} has no result: {why})")
+                continue
+            lines += [f"({o.agent} has {o.caveat})"] if o.caveat else []
+            name = o.agent if dependency.fan_out else dependency.name
+            lines.append(self.blocks.wrap(name, o.output))
+        return "\n".join(lines)
 
 
 class _Views:

@@ -11,20 +11,17 @@ from dataclasses import replace
 from swarmcli.core.breaker import Breaker
 from swarmcli.core.events import (
     AgentCancelled,
-    AgentCompleted,
-    AgentFailed,
     AgentSkipped,
-    Event,
     Failure,
-    PlanTask,
     Warned,
 )
 from swarmcli.core.outcomes import Outcome, OutcomeState
 from swarmcli.core.plan import Task
 from swarmcli.core.ports import Clock, Recorder
-from swarmcli.core.scheduler import Cancel, Decision, Scheduler, Skip, Start
+from swarmcli.core.scheduler import ENDED, Cancel, Decision, Scheduler, Skip, Start
 from swarmcli.core.verdict import StopCause
 from swarmcli.engine.briefing import Inputs
+from swarmcli.engine.records import end_event, plan_task
 from swarmcli.errors import NO_ACCESS_KINDS, StorageError
 
 MIN_MEASURED = 3
@@ -66,6 +63,10 @@ class Engine:
         self._handles: dict[str, asyncio.Task[None]] = {}
         self._begun: set[str] = set()
         self._cancelled: dict[asyncio.Task[None], str] = {}
+        self._moved = asyncio.Event()
+        """Set when an agent may have been the last to end."""
+        self._places: dict[str, int] = {}
+        """Where tasks stand in the plan, when that is not the order in which they became known."""
         self._group: asyncio.TaskGroup | None = None
         self._source: asyncio.Task[None] | None = None
         self.dropped: list[Outcome] = []
@@ -76,7 +77,10 @@ class Engine:
     @property
     def outcomes(self) -> list[Outcome]:
         """How every known agent ended, in plan order."""
-        return [self._outcomes[agent] for agent in self._scheduler.tasks if agent in self._outcomes]
+        known = [agent for agent in self._scheduler.tasks if agent in self._outcomes]
+        last = len(self._places)
+        known.sort(key=lambda agent: self._places.get(agent, last))
+        return [self._outcomes[agent] for agent in known]
 
     @property
     def running(self) -> int:
@@ -96,18 +100,35 @@ class Engine:
     def add(self, tasks: Sequence[Task]) -> None:
         """These tasks became known."""
         for task in tasks:
-            self._recorder.emit(_plan_task(task))
+            self._recorder.emit(plan_task(task))
         self._carry_out(self._scheduler.added(tasks))
 
-    def reconcile(self, tasks: Sequence[Task]) -> None:
-        """The whole plan is known: add what is new and drop what a broken draft had promised."""
+    async def settled(self) -> None:
+        """Return when every agent that is known has ended, for a source that then decides whether to add more."""
+        while not self._is_settled():
+            self._moved.clear()
+            await self._moved.wait()
+
+    def _is_settled(self) -> bool:
+        return not self._handles and all(s in ENDED for s in self._scheduler.states.values())
+
+    def reconcile(
+        self, tasks: Sequence[Task], because: str = "the corrected plan does not hold it"
+    ) -> None:
+        """The whole plan is known anew: add what is new and drop what is not in it any more.
+
+        Whatever builds on a dropped task is dropped too, and begins again where the plan still holds it.
+
+        Args:
+            tasks: the plan, dependencies first; its order is from now on that of `outcomes`.
+            because: what is told of the tasks that are dropped.
+        """
         wanted = {task.id: task for task in tasks}
         gone: dict[str, None] = {}
         for agent, task in self._scheduler.tasks.items():
             needs = (needed for d in task.depends_on for needed in d.agents)
             if wanted.get(agent) != task or any(needed in gone for needed in needs):
                 gone[agent] = None
-        because = "the corrected plan does not hold it"
         for agent in gone:
             begun = agent in self._begun
             self._recorder.emit(
@@ -115,6 +136,7 @@ class Engine:
             )
             if agent in self._outcomes:
                 self.dropped.append(self._outcomes.pop(agent))
+        self._places = {task.id: place for place, task in enumerate(tasks)}
         self._carry_out(self._scheduler.dropped(gone))
         self._begun.difference_update(gone)
         self.add([task for task in tasks if task.id not in self._scheduler.tasks])
@@ -161,6 +183,7 @@ class Engine:
                     self._recorder.emit(AgentSkipped(agent=agent, because=because))
                 case Cancel(agent, because):
                     self._cancel(agent, because)
+        self._moved.set()
 
     def _start(self, task: Task) -> None:
         if self._group is None:
@@ -215,7 +238,7 @@ class Engine:
         if self._was_dropped(task, outcome):
             return
         try:
-            await self._recorder.commit(_end_event(outcome))
+            await self._recorder.commit(end_event(outcome))
         except StorageError as error:
             self.storage_failed(error)
             failure = Failure(kind="internal", message=error.message)
@@ -293,48 +316,3 @@ def _ended(
     task: Task, state: OutcomeState, failure: Failure, started_s: float, ended_s: float
 ) -> Outcome:
     return Outcome(task=task, state=state, failure=failure, started_s=started_s, ended_s=ended_s)
-
-
-def _plan_task(task: Task) -> PlanTask:
-    return PlanTask(
-        agent=task.id,
-        group=task.group,
-        prompt=" ".join(task.prompt.split())[:200],
-        depends_on=tuple(d.agents[0] if len(d.agents) == 1 else d.name for d in task.depends_on),
-        model=task.model,
-        profile=task.profile,
-    )
-
-
-def _end_event(outcome: Outcome) -> Event:
-    failure = outcome.failure or Failure(kind="internal", message="no reason was given")
-    if outcome.state == "failed":
-        return AgentFailed(
-            agent=outcome.agent,
-            error=failure,
-            model=outcome.model,
-            attempts=outcome.attempts,
-            tokens=outcome.usage,
-            cost_usd=outcome.cost_usd,
-            seconds=round(outcome.busy_s, 4),
-        )
-    if outcome.state == "cancelled":
-        return AgentCancelled(agent=outcome.agent, because=failure.message)
-    return AgentCompleted(
-        agent=outcome.agent,
-        output=outcome.output or "",
-        status=outcome.status,
-        model=outcome.model,
-        cached=outcome.cached,
-        reused=outcome.reused,
-        hedged=outcome.hedged,
-        attempts=outcome.attempts,
-        tokens=outcome.usage,
-        cost_usd=outcome.cost_usd,
-        seconds=round(outcome.busy_s, 4),
-        claims=[
-            {"key": c.key, "value": c.value, "unit": c.unit, "source": c.source}
-            for c in outcome.claims
-        ],
-        key=outcome.key,
-    )

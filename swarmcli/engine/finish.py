@@ -1,8 +1,11 @@
 """The last step of a run: what is merged, by whom, and what is done when there is no time or money for the writer."""
 
 import asyncio
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 
+from swarmcli.core.claims import Settled, conflicts_section
 from swarmcli.core.events import Warned
 from swarmcli.core.merge import Merged, merge_in_code
 from swarmcli.core.outcomes import Outcome
@@ -34,6 +37,7 @@ class Finish:
         self._emit = emit
         self._clock = clock
         self._writing: asyncio.Task[Merged] | None = None
+        self._conflicts: Sequence[Settled] = ()
         self._hurried = False
         self.stopped_by: StopCause | None = None
         """What cut the merge itself short: budget or timeout."""
@@ -45,13 +49,48 @@ class Finish:
             self._writing.cancel()
 
     async def result(
-        self, outcomes: Sequence[Outcome], *, stopped_by: StopCause | None, planner_made: bool
+        self,
+        outcomes: Sequence[Outcome],
+        *,
+        stopped_by: StopCause | None,
+        planner_made: bool,
+        conflicts: Sequence[Settled] = (),
     ) -> Merged | None:
         """The result, or None when nothing was finished that could be one.
+
+        A text ends with a section `Conflicts` where some are unresolved, whoever wrote it.
 
         Raises:
             ModelError: the writer failed in a run that nothing else had stopped.
         """
+        self._tell_doubts(outcomes)
+        self._conflicts = conflicts
+        merged = await self._result(outcomes, stopped_by=stopped_by, planner_made=planner_made)
+        section = conflicts_section(conflicts)
+        if merged is None or not section or not self._is_text(merged):
+            return merged
+        return replace(merged, text=f"{merged.text.rstrip()}\n\n{section}".lstrip("\n"))
+
+    def _tell_doubts(self, outcomes: Sequence[Outcome]) -> None:
+        """Agents that ended without a failure and yet are the reason why a run is not a success."""
+        done = [o for o in outcomes if o.state == "done"]
+        unable = [o.agent for o in done if o.status == "insufficient"]
+        rejected = [o.agent for o in done if o.verdict == "reject"]
+        if unable:
+            self._emit(Warned(message=f"could not do their task (insufficient): {_named(unable)}"))
+        if rejected:
+            self._emit(
+                Warned(message=f"the critic still rejects what they answer: {_named(rejected)}")
+            )
+
+    def _is_text(self, merged: Merged) -> bool:
+        """False where a program reads the result: one record per line, JSON, a table, one answer."""
+        for_programs = self._order.merge_in_code is not None or self._order.schema is not None
+        return not for_programs and merged.structured is None and not _is_json(merged.text)
+
+    async def _result(
+        self, outcomes: Sequence[Outcome], *, stopped_by: StopCause | None, planner_made: bool
+    ) -> Merged | None:
         if not outcomes and self._order.tasks == ():
             return self._nothing_to_do()
         leaves = self._leaves(outcomes, stopped_by)
@@ -88,7 +127,7 @@ class Finish:
             return await self._plainly(leaves, "the run was stopped")
         try:
             async with asyncio.TaskGroup() as group:
-                writing = group.create_task(self._merger.merge("write", leaves))
+                writing = group.create_task(self._merger.merge("write", leaves, self._conflicts))
                 deadline = group.create_task(self._deadline(writing))
                 writing.add_done_callback(lambda _: deadline.cancel())
                 self._writing = writing
@@ -133,3 +172,16 @@ class Finish:
         done = [o for o in outcomes if o.state == "done"]
         frontier = {task.id for task in final_tasks(o.task for o in done)}
         return [o for o in outcomes if o.agent in frontier or o.agent in final]
+
+
+def _is_json(text: str) -> bool:
+    try:
+        value: object = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict | list)
+
+
+def _named(agents: Sequence[str], most: int = 10) -> str:
+    more = len(agents) - most
+    return ", ".join(agents[:most]) + (f" and {more} more" if more > 0 else "")

@@ -10,7 +10,7 @@ from swarmcli.core.plan import Task
 from swarmcli.core.replay import History
 from swarmcli.core.routing import ModeChoice
 from swarmcli.errors import SwarmError
-from swarmcli.recipe.values import Json, MergeStrategy
+from swarmcli.recipe.values import Json, MergeStrategy, Verify, Vote
 
 Merge = Callable[[Sequence[Outcome]], Merged]
 
@@ -28,6 +28,8 @@ class RunOrder:
     started: RunStarted
     parallel: int
     max_tasks: int = 60
+    replans: int = 0
+    """How often the planner may still change its plan after the tasks have ended."""
     merge: MergeStrategy = "auto"
     planner_made: bool = False
     merge_in_code: Merge | None = None
@@ -37,6 +39,10 @@ class RunOrder:
     task_timeout_s: float | None = None
     reserve: float = 0.15
     """Share of the time kept for a merge that calls a model."""
+    verify: Verify | None = None
+    """What is checked beside the conflicts that are always looked for."""
+    vote: Vote | None = None
+    """What leaf agents do that are not known yet; those in `tasks` have theirs."""
     schema: Mapping[str, Json] | None = None
     """What the result must fit, where a model writes it."""
     history: History = field(default_factory=History)

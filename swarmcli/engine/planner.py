@@ -13,6 +13,7 @@ from swarmcli.core.events import PlanReady, PlanStarted
 from swarmcli.core.plan import Plan, PlanBuilder, Task, to_document
 from swarmcli.core.planstream import PlanStream, parse_plan, tiny_plan_schema
 from swarmcli.core.ports import Clock, Emit, Message, ModelClient, ModelRequest
+from swarmcli.core.routing import listed_items
 from swarmcli.core.tokens import MESSAGE_OVERHEAD, cut_to_tokens
 from swarmcli.engine.briefing import Briefing, is_tiny, messages_of, room_for_inputs
 from swarmcli.engine.work import Work
@@ -27,6 +28,8 @@ _QUOTED_TOKENS = 8000
 _LEAST_QUOTED_TOKENS = 64
 _REPAIRED_CHARS = 10_000
 """Longest JSON that the lenient reader gets: its time grows with the square, to four seconds here."""
+MOST_FILES = 500
+"""So many files are told to the planner by name."""
 
 
 class Planner:
@@ -106,8 +109,8 @@ class Planner:
         text = load_prompt("planner").render(
             job=b.job_outline,
             max_tasks=str(self._max_tasks),
-            choices=self._choices(),
-            materials=self._materials(),
+            choices=choices_of(b),
+            materials=materials_of(b, self._max_tasks),
             data_note=DATA_NOTE,
         )
         if self._model.context_window is not None:
@@ -127,36 +130,6 @@ class Planner:
             return (*messages, *repair)
         said = Message(role="assistant", content=cut_to_tokens(answer, room))
         return (*messages, said, *repair)
-
-    def _choices(self) -> str:
-        profiles = [
-            f'- "{p.name}": {p.description or "no description"}'
-            for p in self._briefing.profiles.values()
-        ]
-        lines = [
-            '- "model" of a task may be "small" (the default) or "large" (hard reasoning only).',
-        ]
-        if profiles:
-            lines += [
-                '- "agent" of a task may name one of these profiles:',
-                *("  " + line for line in profiles),
-            ]
-        return "\n".join(lines)
-
-    def _materials(self) -> str:
-        """Names and sizes only: the plan is fixed before any outside text is read."""
-        b = self._briefing
-        lines = [
-            f"- {m.name}: {len(m.text):,} characters, given to every agent that has no inputs"
-            for m in b.materials
-        ]
-        lines += [
-            f"- file {path}: given to an agent whose prompt names this path"
-            for path in b.files[:500]
-        ]
-        if len(b.files) > 500:
-            lines.append(f"- and {len(b.files) - 500} more files")
-        return "MATERIAL:\n" + "\n".join(lines) if lines else ""
 
     async def _call(self, messages: tuple[Message, ...], fault: str | None) -> str:
         self._emit(PlanStarted(model=self._model.id, repair=fault))
@@ -199,7 +172,7 @@ class Planner:
         return PlanBuilder(max_tasks=self._max_tasks, profiles=b.profiles, models=b.roles.models)
 
     def _check(self, answer: str) -> Plan:
-        document = parse_plan(answer, repair=_lenient)
+        document = parse_plan(answer, repair=lenient_json)
         builder = self._builder()
         for draft in document.drafts:
             builder.add(draft)
@@ -214,7 +187,7 @@ class Planner:
         )
 
 
-def _lenient(text: str) -> object:
+def lenient_json(text: str) -> object:
     """Complete but sloppy JSON; None when it cannot be read either."""
     if len(text) > _REPAIRED_CHARS:
         return None
@@ -222,6 +195,48 @@ def _lenient(text: str) -> object:
         return json_repair.loads(text)
     except (ValueError, RecursionError, IndexError, TypeError):
         return None
+
+
+def choices_of(briefing: Briefing) -> str:
+    """Models and profiles that a plan may name."""
+    profiles = [
+        f'- "{p.name}": {p.description or "no description"}' for p in briefing.profiles.values()
+    ]
+    lines = ['- "model" of a task may be "small" (the default) or "large" (hard reasoning only).']
+    if profiles:
+        lines += [
+            '- "agent" of a task may name one of these profiles:',
+            *("  " + line for line in profiles),
+        ]
+    return "\n".join(lines)
+
+
+def materials_of(briefing: Briefing, max_tasks: int) -> str:
+    """How large the job is, by names and sizes only: the plan is fixed before any outside text is read."""
+    lines = [
+        f"- {m.name}: {len(m.text):,} characters, given to every agent that has no inputs"
+        for m in briefing.materials
+    ]
+    lines += [
+        f"- file {path}: given to an agent whose prompt names this path"
+        for path in briefing.files[:MOST_FILES]
+    ]
+    if len(briefing.files) > MOST_FILES:
+        lines.append(f"- and {len(briefing.files) - MOST_FILES} more files")
+    material = "MATERIAL:\n" + "\n".join(lines) if lines else ""
+    return "\n\n".join(filter(None, [_listed(briefing.job_outline, max_tasks), material]))
+
+
+def _listed(job: str, max_tasks: int) -> str:
+    items = listed_items(job)
+    if items < 2:
+        return ""
+    if items <= max_tasks:
+        return f"The JOB lists {items} items. Where they are independent, plan one task for each."
+    return (
+        f"The JOB lists {items} items and only {max_tasks} tasks are allowed: "
+        "group the items so that each one is in exactly one task."
+    )
 
 
 class _StreamReader:

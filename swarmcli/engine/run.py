@@ -4,34 +4,35 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from swarmcli.core.accounts import Accounts
 from swarmcli.core.events import (
-    Failure,
     ModeChosen,
     PlanReady,
-    RunCompleted,
-    RunFailed,
-    RunInterrupted,
+    Warned,
 )
 from swarmcli.core.merge import Merged
-from swarmcli.core.outcomes import Outcome
 from swarmcli.core.plan import Plan, Task
+from swarmcli.core.planshape import shape_warnings
 from swarmcli.core.ports import Clock, ModelClient, Recorder
-from swarmcli.core.receipt import receipt
+from swarmcli.core.routing import single_mode
 from swarmcli.core.spend import Spent
-from swarmcli.core.totals import totals
-from swarmcli.core.verdict import StopCause, Verdict, verdict
+from swarmcli.core.tally import with_vote
+from swarmcli.core.verdict import StopCause
 from swarmcli.engine.agent import DEFAULT_CALL_TIMEOUT_S, AgentRunner
 from swarmcli.engine.briefing import Briefing
+from swarmcli.engine.closing import Closing
+from swarmcli.engine.conflicts import Conflicts
+from swarmcli.engine.critic import Critic
 from swarmcli.engine.deadline import Deadline
 from swarmcli.engine.engine import Engine
 from swarmcli.engine.finish import Finish
 from swarmcli.engine.merger import Merger
 from swarmcli.engine.order import RunOrder, RunReport
 from swarmcli.engine.planner import Planner
+from swarmcli.engine.replanner import Replanner
 from swarmcli.engine.turns import Fingerprint
 from swarmcli.engine.work import Work
 from swarmcli.errors import ModelError, StorageError, SwarmError
-from swarmcli.recipe.values import Json
 
 ANSWER = "answer"
 """The agent of the modes that make one call."""
@@ -49,6 +50,7 @@ class Run:
         fingerprint: the input key of a request.
         spent: the ledger of the run so far, earlier sessions included.
         has_asked: whether a call of that agent has left for a provider.
+        accounts: of the same calls; whoever records feeds them.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Run:
         fingerprint: Fingerprint,
         spent: Callable[[], Spent],
         has_asked: Callable[[str], bool] = lambda _: True,
+        accounts: Accounts | None = None,
     ) -> None:
         self._order = order
         self._briefing = briefing
@@ -69,6 +72,7 @@ class Run:
         self._recorder = recorder
         self._clock = clock
         self._spent = spent
+        self._accounts = accounts
         self._mode = order.mode.mode
         self._runner = AgentRunner(
             client=client,
@@ -79,6 +83,9 @@ class Run:
             history=order.history,
             mode=self._mode,
             task_timeout_s=order.task_timeout_s,
+            critic=Critic(verify=order.verify, briefing=briefing, emit=recorder.emit)
+            if order.verify is not None and order.verify.critic is not None
+            else None,
         )
         self._engine = Engine(
             execute=self._runner.run,
@@ -99,6 +106,14 @@ class Run:
             clock=clock,
             timeout_s=order.task_timeout_s or DEFAULT_CALL_TIMEOUT_S,
             schema=order.schema,
+        )
+        self._conflicts = Conflicts(
+            client=client,
+            briefing=briefing,
+            emit=recorder.emit,
+            clock=clock,
+            parallel=order.parallel,
+            timeout_s=order.task_timeout_s or DEFAULT_CALL_TIMEOUT_S,
         )
         self._finish = Finish(order=order, merger=self._merger, emit=recorder.emit, clock=clock)
 
@@ -149,6 +164,33 @@ class Run:
             await self._plan()
         else:
             self._answer_directly()
+        await self._engine.settled()
+        await self._ask_distrusted()
+        await self._revise()
+        await self._ask_distrusted()
+        await self._ask_about_conflicts()
+
+    async def _ask_distrusted(self) -> None:
+        """Votes that were believed before routing stopped are asked again, and whatever was built on them."""
+        outcomes, engine = self._engine.outcomes, self._engine
+        distrusted = {o.agent for o in outcomes if self._runner.distrusts(o)}
+        if not distrusted or engine.stopped_by is not None:
+            return
+        tasks = [o.task for o in outcomes]
+        again = [replace(t, distrusted=True) if t.id in distrusted else t for t in tasks]
+        engine.reconcile(again, "its vote is not trusted any more")
+        await engine.settled()
+
+    async def _ask_about_conflicts(self) -> None:
+        """Where the recipe wants it, other models decide between agents, when all of these have ended."""
+        verify = self._order.verify
+        if verify is None or not verify.conflicts or self._engine.stopped_by is not None:
+            return
+        await self._engine.settled()
+        await self._conflicts.ask_again(self._engine.outcomes)
+        refused = self._conflicts.refused
+        if refused is not None and refused.kind == "budget":
+            self._engine.stop("budget", refused.message, cancel_running=False)
 
     async def _plan(self) -> None:
         planner = Planner(
@@ -157,7 +199,8 @@ class Run:
             emit=self._recorder.emit,
             clock=self._clock,
             max_tasks=self._order.max_tasks,
-            on_tasks=self._engine.add,
+            # Which tasks are leaves, and so are voted on, is known only when the plan is whole.
+            on_tasks=self._engine.add if self._order.vote is None else _later,
             timeout_s=self._order.task_timeout_s or DEFAULT_CALL_TIMEOUT_S,
         )
         self._planning = planner.work
@@ -172,23 +215,47 @@ class Run:
         self._adopt(plan)
 
     def _adopt(self, plan: Plan) -> None:
-        self._engine.reconcile(plan.tasks)
-        if plan.tasks:
+        self._engine.reconcile(with_vote(plan.tasks, self._order.vote))
+        for warning in shape_warnings(plan.tasks):
+            self._recorder.emit(Warned(message=warning))
+        if len(plan.tasks) > 1:
             return
-        self._mode = "instant"
-        self._runner.mode = "instant"
-        self._recorder.emit(ModeChosen(mode="instant", reason="the planner declined to split"))
+        if plan.tasks:
+            self._recorder.emit(ModeChosen(mode="swarm", reason="the planner sees one task"))
+            return
+        self._mode = self._runner.mode = single_mode(plan.mode)
+        self._recorder.emit(ModeChosen(mode=self._mode, reason="the planner declined to split"))
         self._answer_directly()
+
+    async def _revise(self) -> None:
+        """Let the planner change its plan where tasks have failed, lack something or contradict each other."""
+        if not (self._order.replans and self._planner_made and self._mode == "swarm"):
+            return
+        replanner = Replanner(
+            client=self._client,
+            briefing=self._briefing,
+            emit=self._recorder.emit,
+            clock=self._clock,
+            order=self._order,
+            engine=self._engine,
+            work=self._planning,
+        )
+        await replanner.revise(keep=self._order.reserve if self._strategy_calls_model() else 0.0)
 
     def _answer_directly(self) -> None:
         """One agent for the whole job; files are named, so that their content is put in."""
         files = "\n".join(f"- {path}" for path in self._briefing.files)
         prompt = f"{self._briefing.job}\n\nFiles:\n{files}" if files else self._briefing.job
         model = "small" if self._mode == "instant" else "large"
-        schema = self._order.schema
-        self._engine.add(
-            [Task(id=ANSWER, prompt=prompt, group=ANSWER, model=model, output_schema=schema)]
+        task = Task(
+            id=ANSWER,
+            prompt=prompt,
+            group=ANSWER,
+            model=model,
+            output_schema=self._order.schema,
+            vote=self._order.vote,
         )
+        self._engine.add([task])
 
     def _strategy_calls_model(self) -> bool:
         order = self._order
@@ -203,7 +270,10 @@ class Run:
         engine = self._engine
         try:
             return await self._finish.result(
-                engine.outcomes, stopped_by=engine.stopped_by, planner_made=self._planner_made
+                engine.outcomes,
+                stopped_by=engine.stopped_by,
+                planner_made=self._planner_made,
+                conflicts=self._conflicts.among(engine.outcomes),
             )
         except ModelError as error:
             self._error = error
@@ -213,8 +283,17 @@ class Run:
         outcomes = tuple(self._engine.outcomes)
         storage = self._engine.storage_error
         error = self._error or storage
-        judged = self._verdict(outcomes, merged, error)
-        end = self._end(judged, merged, error, outcomes)
+        closing = Closing(
+            order=self._order,
+            engine=self._engine,
+            finish=self._finish,
+            merger=self._merger,
+            conflicts=self._conflicts,
+            clock=self._clock,
+            spent=self._spent,
+            accounts=self._accounts,
+        )
+        end = closing.end(outcomes, merged, error, mode=self._mode, planning=self._planning)
         try:
             await self._recorder.commit(end)
         except StorageError as failure:
@@ -223,46 +302,6 @@ class Run:
                 end = replace(end, exit_code=failure.exit_code, status="partial")
         return RunReport(end=end, mode=self._mode, outcomes=outcomes, merged=merged, error=error)
 
-    def _verdict(
-        self, outcomes: Sequence[Outcome], merged: Merged | None, error: SwarmError | None
-    ) -> Verdict:
-        cause = self._engine.stopped_by or self._finish.stopped_by
-        if error is not None and merged is None and cause in {None, "fatal", "storage"}:
-            return Verdict(status="failed", exit_code=error.exit_code)
-        return verdict(
-            outcomes,
-            has_result=merged is not None,
-            min_success=self._order.min_success,
-            stopped_by=cause,
-        )
 
-    def _end(
-        self,
-        judged: Verdict,
-        merged: Merged | None,
-        error: SwarmError | None,
-        outcomes: Sequence[Outcome],
-    ) -> RunCompleted | RunFailed | RunInterrupted:
-        cls = RunCompleted if merged is not None else RunFailed
-        if judged.status == "interrupted":
-            cls = RunInterrupted
-        failure = None
-        if error is not None:
-            kind = error.kind if isinstance(error, ModelError) else type(error).__name__
-            failure = Failure(kind=kind, message=error.message)
-        return cls(
-            status=judged.status,
-            exit_code=judged.exit_code,
-            result=merged.text if merged is not None else None,
-            error=failure,
-            totals=self._totals(outcomes),
-        )
-
-    def _totals(self, outcomes: Sequence[Outcome]) -> dict[str, Json]:
-        numbers = totals(
-            outcomes,
-            receipt=receipt(outcomes, self._planning.spans, self._merger.work.spans),
-            spent=self._spent(),
-            duration_s=self._clock.monotonic(),
-        )
-        return {"mode": self._mode, **numbers}
+def _later(_tasks: Sequence[Task]) -> None:
+    """Tasks that are added when the whole plan is known."""

@@ -12,6 +12,7 @@ from swarmcli.core.outcomes import Outcome
 from swarmcli.core.plan import Task
 from swarmcli.core.ports import ModelClient, ModelReply, ModelRequest, Recorder
 from swarmcli.core.replies import Claim
+from swarmcli.core.tally import vote_result_of
 from swarmcli.errors import ModelError
 from swarmcli.recipe.values import Json
 
@@ -28,7 +29,8 @@ class Turns:
         recorder: takes `turn.completed`.
         fingerprint: the input key of a request.
         earlier: answers from an earlier session, by input key.
-        timeout_s: for all calls; waiting for a slot and earlier sessions do not count.
+        timeout_s: for all calls of the agent; waiting for a slot and earlier sessions do not count.
+        left_s: what of that is left for these calls; None: all of it.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Turns:
         fingerprint: Fingerprint,
         earlier: Mapping[str, TurnCompleted],
         timeout_s: float,
+        left_s: float | None = None,
     ) -> None:
         self._agent = agent
         self._client = client
@@ -47,7 +50,7 @@ class Turns:
         self._fingerprint = fingerprint
         self._earlier = earlier
         self._timeout_s = timeout_s
-        self._left_s = timeout_s
+        self._given_s = self._left_s = timeout_s if left_s is None else left_s
         self._answered: tuple[ModelRequest, ModelReply] | None = None
         """The last call, while it is not durable."""
 
@@ -58,9 +61,7 @@ class Turns:
             ModelError: there is none, or no time to ask for it.
             StorageError: the one before it cannot be made durable.
         """
-        if self._answered is not None:
-            await self._keep(*self._answered)
-            self._answered = None
+        await self.keep()
         turn = self._earlier.get(self._fingerprint(question)) if self._earlier else None
         if turn is not None:
             return _replayed(turn)
@@ -75,7 +76,20 @@ class Turns:
         self._answered = question, reply
         return reply
 
-    async def _keep(self, question: ModelRequest, reply: ModelReply) -> None:
+    @property
+    def used_s(self) -> float:
+        """What the calls of this session took of the time."""
+        return self._given_s - self._left_s
+
+    async def keep(self) -> None:
+        """Make the last answer durable, because something builds on it.
+
+        Raises:
+            StorageError: it cannot be.
+        """
+        if self._answered is None:
+            return
+        question, reply = self._answered
         await self._recorder.commit(
             TurnCompleted(
                 agent=self._agent,
@@ -90,6 +104,7 @@ class Turns:
                 seconds=round(reply.seconds, 4),
             )
         )
+        self._answered = None
 
 
 def _replayed(turn: TurnCompleted) -> ModelReply:
@@ -113,6 +128,7 @@ def reused(task: Task, earlier: AgentCompleted, now_s: float) -> Outcome:
         output=earlier.output,
         status=earlier.status,
         claims=_claims_of(earlier.claims),
+        verdict=earlier.verdict,
         model=earlier.model,
         cached=earlier.cached,
         reused=True,
@@ -124,6 +140,7 @@ def reused(task: Task, earlier: AgentCompleted, now_s: float) -> Outcome:
         started_s=now_s,
         ended_s=now_s,
         key=earlier.key,
+        vote=vote_result_of(earlier.vote),
     )
 
 

@@ -83,15 +83,6 @@ def unsupported(recipe: values.Recipe) -> list[Problem]:
 
 
 def _unsupported_uses(recipe: values.Recipe) -> Iterator[tuple[str, Path]]:
-    if recipe.vote is not None:
-        yield "votes", ("vote",)
-    for index, task in enumerate(recipe.tasks):
-        if task.vote is not None:
-            yield f"the vote of task '{task.id}'", ("tasks", index, "vote")
-    if recipe.verify is not None and recipe.verify.critic is not None:
-        yield "a critic", ("verify", "critic")
-    if recipe.verify is not None and recipe.verify.conflicts:
-        yield "asking again about conflicts", ("verify", "conflicts")
     if recipe.tools.mcp:
         yield "tool servers", ("tools", "mcp")
     for name, profile in recipe.agents.items():

@@ -170,13 +170,12 @@ class GithubSink:
             facts.append(duration(seconds))
         if end is not None and (money := f"{cost(end, view, '/')}{estimated(end, view)}"):
             facts.append(money.replace("$", "\\$"))
-        if traffic := view.traffic.summary():
-            facts.append(_cell(traffic))
+        facts += [_cell(text) for text in (view.checks.summary(), view.traffic.summary()) if text]
         return " · ".join(facts)
 
     def _table(self) -> str:
         rows = ["| step | agents | failed | time | tokens | cost |", "|---|--:|--:|--:|--:|--:|"]
-        for phase in (self.view.plan, self.view.merge):
+        for phase in (self.view.plan, self.view.judge, self.view.merge):
             if phase.seconds is not None:
                 spend = f"{count(phase.spend.tokens)} | {_cost(phase.spend)}"
                 rows.append(f"| {phase.name} | | | {duration(phase.seconds)} | {spend} |")

@@ -4,7 +4,6 @@ Rule: a line never starts with foreign text. Everything is prefixed and cleaned,
 a command of a CI runner, or what a terminal obeys.
 """
 
-import json
 import time
 from collections.abc import Callable
 from typing import TextIO
@@ -23,12 +22,14 @@ from swarmcli.core.events import (
     CallRetry,
     CallStarted,
     ConflictFound,
+    CriticJudged,
     LimitChanged,
     LimitWaiting,
     MergeCompleted,
     MergeStarted,
     ModeChosen,
     PlanReady,
+    PlanRevised,
     PlanStarted,
     PlanTask,
     RunCompleted,
@@ -40,10 +41,13 @@ from swarmcli.core.events import (
     ToolCompleted,
     ToolStarted,
     TurnCompleted,
+    VoteTallied,
     Warned,
 )
 from swarmcli.ui.cells import Span, cap, clock, count, duration
+from swarmcli.ui.checks import conflict_words, critic_words, revision_words, vote_words
 from swarmcli.ui.clean import one_line
+from swarmcli.ui.receipt import ReceiptWords
 from swarmcli.ui.state import fault_text
 from swarmcli.ui.steps import ENDED, Spend, State, Step
 from swarmcli.ui.summary import cost, estimated
@@ -64,6 +68,7 @@ CLOSE_TIMEOUT_S = 2.0
 _END_WORDS = {
     "ok": ("done", "ok"),
     "partial": ("PARTIAL", "warn"),
+    "unverified": ("UNVERIFIED", "warn"),
     "budget": ("BUDGET", "warn"),
     "timeout": ("TIMEOUT", "fail"),
     "interrupted": ("STOPPED", "stopped"),
@@ -129,8 +134,10 @@ class PlainLines:
                 self._on_call(stamped.event)
             case LimitWaiting() | LimitChanged():
                 self._on_limit(stamped.event)
-            case ConflictFound() | Warned() | BudgetWarning():
+            case Warned() | BudgetWarning():
                 self._on_notice(stamped.event)
+            case VoteTallied() | CriticJudged() | ConflictFound() | PlanRevised():
+                self._on_check(stamped.event)
             case PlanTask() | AgentUpdated() | CallStarted() | CallCompleted():
                 pass
             case CallFailed() | TurnCompleted() | ToolStarted() | ToolCompleted():
@@ -195,6 +202,7 @@ class PlainLines:
                     self._agents(),
                     f"{count(tokens)} tok" if tokens else "",
                     f"{cost(event, view, '/')}{estimated(event, view)}",
+                    ReceiptWords(event.totals, free=view.free).checks(view.checks),
                     view.traffic.summary(),
                     fault,
                 )
@@ -204,8 +212,8 @@ class PlainLines:
         view = self.view
         match event:
             case PlanStarted():
-                repair = f"repair: {one_line(event.repair)}" if event.repair else ""
-                self._line("plan", _join(one_line(event.model), repair), "start")
+                again = view.plan.note  # what is repaired or revised, and why
+                self._line("plan", _join(one_line(event.model), again), "start")
             case PlanReady():
                 agents = f"{view.total} agents"
                 if view.plan.seconds is None:
@@ -269,7 +277,8 @@ class PlainLines:
                 facts = _join(f"after {event.after_s:.1f}s", also)
                 self._line(one_line(event.agent or "call"), facts, "hedged", "wait")
             return
-        who = event.agent or ("plan" if event.purpose == "planner" else "merge")
+        phases = {"planner": "plan", "judge": "judge"}
+        who = event.agent or phases.get(event.purpose, "merge")
         if who in self._retried and not self._verbose:
             return
         if self._may_tell("retries", self._verbose):
@@ -307,16 +316,33 @@ class PlainLines:
         more = f" (and {len(holding) - 1} more limits)" if len(holding) > 1 else ""
         return f"{traffic.line(most, now_t)}{more}"
 
-    def _on_notice(self, event: ConflictFound | Warned | BudgetWarning) -> None:
+    def _on_notice(self, event: Warned | BudgetWarning) -> None:
+        word = "warning" if isinstance(event, Warned) else "budget"
+        self._line(word, one_line(event.message), style="warn")
+
+    def _on_check(self, event: VoteTallied | CriticJudged | ConflictFound | PlanRevised) -> None:
+        """Doubts are told one by one, up to a number; what was agreed or accepted, only where each agent is."""
+        each = self._verbose or self.view.total <= FEW_AGENTS
         match event:
-            case Warned():
-                self._line("warning", one_line(event.message), style="warn")
-            case BudgetWarning():
-                self._line("budget", one_line(event.message), style="warn")
-            case ConflictFound():
-                if self._may_tell("conflicts", self._verbose):
-                    values = one_line(json.dumps(event.values, ensure_ascii=False))
-                    self._line("conflict", _join(one_line(event.key), values), style="warn")
+            case VoteTallied() if (event.agreed and each) or (
+                not event.agreed and self._may_tell("votes", self._verbose)
+            ):
+                word, style = ("agreed", "ok") if event.agreed else ("split", "wait")
+                self._line(one_line(event.agent), vote_words(event), word, style)
+            case CriticJudged() if (event.verdict == "accept" and each) or (
+                event.verdict != "accept" and self._may_tell("verdicts", self._verbose)
+            ):
+                style = "ok" if event.verdict == "accept" else "warn"
+                facts = _join(critic_words(event), f"({one_line(event.model)})")
+                self._line(one_line(event.agent), facts, "judged", style)
+            case ConflictFound() if self._may_tell("conflicts", self._verbose):
+                facts = _join(one_line(event.key), conflict_words(event.values))
+                self._line("conflict", facts, style="warn")
+            case PlanRevised():
+                facts = _join(revision_words(event), one_line(event.reason))
+                self._line("plan", facts, "revised", "wait")
+            case _:
+                pass
 
     # Words.
 

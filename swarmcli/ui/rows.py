@@ -199,9 +199,9 @@ class StepRows:
             case State.STARTED if self.view.traffic.holds:
                 return "waits for a slot", "wait"
             case State.DONE if agent.outcome:
-                return agent.outcome, "warn"
+                return _both(agent.outcome, agent.check), "warn"
             case State.DONE:
-                return agent.prompt, "dim"
+                return agent.check or agent.prompt, "dim"
             case _:
                 return self._doing(agent)
 
@@ -210,6 +210,8 @@ class StepRows:
         note = agent.note_at(self.now)
         if agent.hedged and agent.state in LIVE:
             return f"hedged x2  {note or agent.prompt}".rstrip(), "wait"
+        if agent.check and agent.state in LIVE:
+            return _both(agent.check, note), "wait"
         return (note, "") if note else (agent.prompt, "dim")
 
     def _retry(self, retry: Retry) -> str:
@@ -243,3 +245,7 @@ class StepRows:
                 right.append(Span(f"{spend.money(3) if asked else '':>8}", "dim"))
         right.append(Span(f"{'' if seconds is None else duration(seconds):>7}", age))
         return spread(left, right, self.width, self.g.more)
+
+
+def _both(first: str, second: str) -> str:
+    return f"{first}  {second}" if second else first

@@ -21,12 +21,14 @@ from swarmcli.core.events import (
     CallRetry,
     CallStarted,
     ConflictFound,
+    CriticJudged,
     LimitChanged,
     LimitWaiting,
     MergeCompleted,
     MergeStarted,
     ModeChosen,
     PlanReady,
+    PlanRevised,
     PlanStarted,
     PlanTask,
     RunCompleted,
@@ -39,9 +41,11 @@ from swarmcli.core.events import (
     ToolStarted,
     TurnCompleted,
     Usage,
+    VoteTallied,
     Warned,
 )
 from swarmcli.ui.cells import cap
+from swarmcli.ui.checks import Checks, critic_words, many, vote_words
 from swarmcli.ui.clean import one_line
 from swarmcli.ui.steps import ENDED, LIVE, Agent, Phase, Retry, Spend, State, Step
 from swarmcli.ui.traffic import Traffic, retry_word
@@ -69,10 +73,12 @@ class RunState:
         self.counts: Counter[State] = Counter()
         self.spend = Spend()
         self.traffic = Traffic()
-        self.conflicts = 0
+        self.checks = Checks()
         self.budget_note = ""
         """The last word on the caps."""
         self.plan = Phase(name="plan")
+        self.judge = Phase(name="judge")
+        """Other models are asked about conflicts between agents."""
         self.merge = Phase(name="merge")
         self.planned = False
         """A planner made the tasks, so they are peers and not steps that somebody named."""
@@ -83,6 +89,8 @@ class RunState:
         self._steps: dict[str, Step] = {}
         self._pool = Step(name="agents")
         self._depended: set[str] = set()
+        self._judging = 0
+        """Questions about conflicts that are out."""
         self._leaves: int | None = None
         """What `answers` found; None when the graph has changed since."""
         self._first_t: float | None = None
@@ -111,10 +119,11 @@ class RunState:
                 self._on_merge(event, t)
             case RunStarted() | ModeChosen() | RunCompleted() | RunFailed() | RunInterrupted():
                 self._on_run(event)
-            case ConflictFound() | BudgetWarning():
+            case VoteTallied() | CriticJudged() | ConflictFound() | PlanRevised():
+                self.checks.feed(event)
+                self._on_check(event, t)
+            case _:
                 self._on_notice(event)
-            case Warned() | TurnCompleted() | ToolStarted() | ToolCompleted():
-                pass
 
     # What the layout reads.
 
@@ -153,8 +162,7 @@ class RunState:
     def spins(self) -> bool:
         """Something moves on the screen without an event: a spinner."""
         live = any(self.counts[state] for state in LIVE)
-        merging = self.merge.started_t is not None and self.merge.seconds is None
-        return live or self.planning or merging
+        return live or self.planning or self.judge.is_live or self.merge.is_live
 
     def money(self) -> str:
         """`$0.41/$2.00`, `~$0.41` with a guess in it, `$?` with an unknown price, nothing for local models."""
@@ -221,13 +229,15 @@ class RunState:
                 self.plan.seconds = None
                 if self.plan.started_t is None:
                     self.plan.started_t = t
-                self.plan.note = f"repair: {one_line(event.repair)}" if event.repair else ""
+                why = {"repair": event.repair, "revision": event.revision}
+                told = (f"{word}: {one_line(text)}" for word, text in why.items() if text)
+                self.plan.note = "  ".join(told)
             case PlanTask():
                 agent = self._agent(event.agent, event.group)
                 agent.prompt = _first_line(event.prompt)
                 agent.model = one_line(event.model or "")
                 if agent.state in ENDED:
-                    agent.outcome = ""
+                    agent.outcome = agent.check = ""
                     self._move(agent, State.QUEUED, t)
                 self._depended.update(event.depends_on)
                 self._leaves = None
@@ -256,11 +266,33 @@ class RunState:
             if event.cost_usd and not merge.spend.cost_usd:
                 self._charge(None, merge.spend, Spend(cost_usd=event.cost_usd))
 
-    def _on_notice(self, event: ConflictFound | BudgetWarning) -> None:
+    def _on_notice(
+        self, event: BudgetWarning | Warned | TurnCompleted | ToolStarted | ToolCompleted
+    ) -> None:
         if isinstance(event, BudgetWarning):
             self.budget_note = one_line(event.message)
-        else:
-            self.conflicts += 1
+
+    def _on_check(
+        self, event: VoteTallied | CriticJudged | ConflictFound | PlanRevised, t: float
+    ) -> None:
+        match event:
+            case VoteTallied():
+                self._agent(event.agent).check = vote_words(event)
+            case CriticJudged():
+                self._agent(event.agent).check = critic_words(event)
+            case PlanRevised():
+                for name in event.removed:
+                    self._taken_back(name, t, again=name in event.added)
+            case ConflictFound():
+                pass
+
+    def _taken_back(self, name: str, t: float, *, again: bool) -> None:
+        """A task whose outcome no longer counts: the revised plan leaves it out, or has it done again."""
+        agent = self.agents.get(name)
+        if agent is None:
+            return
+        agent.check, agent.outcome = "", "" if again else "left out of the revised plan"
+        self._move(agent, State.QUEUED if again else State.SKIPPED, t)
 
     def _on_progress(self, event: AgentStarted | AgentUpdated, t: float) -> None:
         agent = self._agent(event.agent)
@@ -277,6 +309,8 @@ class RunState:
     def _on_call(self, event: CallStarted | CallCompleted, t: float) -> None:
         agent = None if event.agent is None else self._agent(event.agent)
         phase = self._phase(event.purpose)
+        if agent is None and phase is self.judge:
+            self._on_judge(event, t)
         match event:
             case CallStarted() if agent is not None:
                 if agent.state not in ENDED:
@@ -291,6 +325,17 @@ class RunState:
                     spent = _bill(event.model, event.tokens, event.cost_usd)
                     self._charge(agent, phase.spend, spent)
 
+    def _on_judge(self, event: CallStarted | CallCompleted | CallFailed, t: float) -> None:
+        """Nobody says when all conflicts have been asked about: it is over while no question is out."""
+        judge = self.judge
+        judge.started_t = t if judge.started_t is None else judge.started_t
+        if isinstance(event, CallStarted):
+            self._judging += 1
+        elif isinstance(event, CallFailed) or not event.cached:
+            self._judging = max(0, self._judging - 1)
+        judge.seconds = None if self._judging else t - judge.started_t
+        judge.note = many(len(self.checks.conflicts), "conflict")
+
     def _on_traffic(
         self, event: CallRetry | CallFailed | CallHedged | LimitWaiting | LimitChanged, t: float
     ) -> None:
@@ -299,6 +344,8 @@ class RunState:
                 self._on_retry(event, t)
             case CallFailed():
                 self._on_failed_call(event)
+                if event.agent is None and event.purpose == "judge":
+                    self._on_judge(event, t)
             case CallHedged(agent=str(name)):
                 self._agent(name).hedged = True
             case _:
@@ -321,7 +368,7 @@ class RunState:
             self._move(agent, State.RETRYING, t)
 
     def _phase(self, purpose: str) -> Phase:
-        return self.plan if purpose == "planner" else self.merge
+        return {"planner": self.plan, "judge": self.judge}.get(purpose, self.merge)
 
     def _on_failed_call(self, event: CallFailed) -> None:
         """What it took, as far as somebody knows; a call that was turned away took nothing."""

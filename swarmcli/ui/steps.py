@@ -82,6 +82,8 @@ class Agent:
     """Why it failed, was skipped or cancelled; or what a finished one says of its answer, when that is not ok."""
     kind: str = ""
     """The failure's kind."""
+    check: str = ""
+    """How its vote went, or what a critic says of its answer."""
     retry: Retry | None = None
     hedged: bool = False
     """The same question is out twice, because the first was slow to be answered."""
@@ -194,3 +196,8 @@ class Phase:
     """None while it runs."""
     retry: Retry | None = None
     spend: Spend = field(default_factory=Spend)
+
+    @property
+    def is_live(self) -> bool:
+        """It has begun and has not ended."""
+        return self.started_t is not None and self.seconds is None

@@ -6,14 +6,14 @@ those of `--json`; a number that is missing there is taken from the events, or l
 
 import contextlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import TextIO, cast
+from collections.abc import Sequence
+from typing import TextIO
 
 from swarmcli.core.events import RunEnd
 from swarmcli.errors import EXIT_SIGTERM
-from swarmcli.recipe.values import Json
 from swarmcli.ui.cells import Row, Span, cap, count, dollars, duration, fit_row, row_cells
 from swarmcli.ui.clean import one_line
+from swarmcli.ui.receipt import ReceiptWords, mapping
 from swarmcli.ui.steps import State
 from swarmcli.ui.terminal import paint
 from swarmcli.ui.view import RunView
@@ -27,6 +27,7 @@ _VERDICTS = {
     # status: glyph, ASCII glyph, style, word
     "ok": ("✓", "+", "ok", ""),
     "partial": ("!", "!", "warn", "partial"),
+    "unverified": ("!", "!", "warn", "not verified"),
     "budget": ("!", "!", "warn", "stopped by the budget"),
     "timeout": ("!", "!", "warn", "stopped by the timeout"),
     "interrupted": ("■", "#", "stopped", "stopped by you"),
@@ -55,7 +56,14 @@ def summary_rows(
     """
     facts = _Facts(end, view)
     more = "..." if ascii else "…"
-    measured = [facts.parallelism(), view.traffic.summary()]
+    words = ReceiptWords(end.totals, free=view.free)
+    measured = [
+        facts.parallelism(words.steps()),
+        words.checks(view.checks),
+        words.roles(),
+        view.traffic.summary(),
+        words.waste(),
+    ]
     rows = [[Span(f"  {line}", "fail")] for line in (facts.failures(),) if line]
     rows += [[Span(f"  {one_line(note)}", "warn")] for note in notes[:MAX_NOTES]]
     files = _files(artifacts)
@@ -80,7 +88,7 @@ def cost(end: RunEnd, view: RunView, of: str = " of ") -> str:
     spent = view.money().partition("/")[0]
     if "cost_usd" in end.totals:
         said = end.totals["cost_usd"]
-        booked = _mapping(end.totals.get("booked")).get("cost_usd")
+        booked = mapping(end.totals.get("booked")).get("cost_usd")
         if isinstance(said, int | float):
             spent = dollars(said, _digits(said))
         elif isinstance(booked, int | float) and booked > 0:
@@ -92,7 +100,7 @@ def cost(end: RunEnd, view: RunView, of: str = " of ") -> str:
 
 def estimated(end: RunEnd, view: RunView) -> str:
     """` (estimated $0.90)`: what was set aside for the calls that were sent; nothing where no price is known."""
-    amount = _mapping(end.totals.get("estimate")).get("cost_usd")
+    amount = mapping(end.totals.get("estimate")).get("cost_usd")
     if view.free or not isinstance(amount, int | float) or amount <= 0:
         return ""
     return f" (estimated {dollars(amount, _digits(amount))})"
@@ -111,7 +119,7 @@ class _Facts:
     def __init__(self, end: RunEnd, view: RunView) -> None:
         self.end = end
         self.view = view
-        self.agents = _mapping(end.totals.get("agents"))
+        self.agents = mapping(end.totals.get("agents"))
 
     def number(self, key: str, state: State) -> int:
         if not self.agents:
@@ -127,6 +135,12 @@ class _Facts:
     @property
     def failed(self) -> int:
         return self.number("failed", State.FAILED)
+
+    @property
+    def insufficient(self) -> int:
+        """Finished agents that say themselves that they could not do their task."""
+        value = mapping(self.end.totals.get("doubts")).get("insufficient")
+        return len(value) if isinstance(value, list) else 0
 
     @property
     def kept(self) -> int:
@@ -174,28 +188,30 @@ class _Facts:
             return f"{self.kept} of {self.total} kept"
         cached = self.number("cached", State.CACHED)
         fresh = max(0, self.kept - cached)
+        thin = self.insufficient
         numbers = (
-            (fresh, "done"),
+            (fresh - min(fresh, thin), "done"),
             (cached, "cached"),
+            (thin, "insufficient"),
             (self.failed, "failed"),
             (self.number("skipped", State.SKIPPED), "skipped"),
             (self.number("cancelled", State.CANCELLED), "cancelled"),
         )
         parts = [f"{number} {word}" for number, word in numbers if number]
         noun = "agent" if self.total == 1 else "agents"
-        if self.total == fresh or not parts:
+        if (self.total == fresh and not thin) or not parts:
             return f"{self.total} {noun}"
         return f"{self.total} {noun}: {', '.join(parts)}"
 
     def _tokens(self) -> str:
-        usage = _mapping(self.end.totals.get("usage"))
+        usage = mapping(self.end.totals.get("usage"))
         parts = [usage.get("input_tokens"), usage.get("output_tokens")]
         known = [int(part) for part in parts if isinstance(part, int | float)]
         tokens = sum(known) if known else self.view.spend.tokens
         return f"{count(tokens)} tok" if tokens else ""
 
-    def parallelism(self) -> str:
-        """`13.4x: 18m17s of agent time in 1m22s; critical path plan 3s > scan[209] 70s`."""
+    def parallelism(self, steps: str = "") -> str:
+        """`13.4x: 18m17s of agent time in 1m22s; 6 critical steps; critical path plan 3s > scan[209] 70s`."""
         speedup = self.end.totals.get("speedup")
         if not isinstance(speedup, int | float) or speedup <= 0 or self.total < 2:
             return ""
@@ -207,7 +223,8 @@ class _Facts:
         text = f"{speedup:.1f}x"
         if busy:
             text += f": {duration(busy)} of agent time in {duration(busy / speedup)}"
-        chain = _mapping(self.end.totals.get("critical_path")).get("agents")
+        text = f"{text}; {steps}" if steps else text
+        chain = mapping(self.end.totals.get("critical_path")).get("agents")
         if not isinstance(chain, list) or not chain:
             return text
         names = [self._timed(str(name)) for name in chain]
@@ -216,7 +233,8 @@ class _Facts:
         return f"{text}; critical path {' > '.join(names)}"
 
     def _timed(self, name: str) -> str:
-        phase = {"planner": self.view.plan, "writer": self.view.merge}.get(name)
+        view = self.view
+        phase = {"planner": view.plan, "judge": view.judge, "writer": view.merge}.get(name)
         agent = self.view.agents.get(name)
         if agent is not None:
             return f"{agent.id} {duration(agent.seconds)}"
@@ -238,7 +256,7 @@ class _Facts:
         """Agent, kind and message of each failure."""
         listed = self.end.totals.get("failures")
         if isinstance(listed, list) and listed:
-            items = [_mapping(item) for item in listed]
+            items = [mapping(item) for item in listed]
             keys = ("agent", "kind", "message")
             return [tuple(one_line(str(item.get(key, ""))) for key in keys) for item in items]  # pyright: ignore[reportReturnType]
         failed = (a for a in self.view.agents.values() if a.state is State.FAILED)
@@ -246,8 +264,9 @@ class _Facts:
 
     def next_command(self) -> str:
         run, status = self.view.short_run, self.end.status
-        missing = self.failed + self.number("skipped", State.SKIPPED)
-        if status == "ok" and not missing:
+        others = (("skipped", State.SKIPPED), ("cancelled", State.CANCELLED))
+        missing = self.failed + sum(self.number(key, state) for key, state in others)
+        if status in {"ok", "partial", "unverified"} and not missing:  # nothing to do again
             return f"details: swarm show {run}"
         if status == "budget":
             return self._after_the_budget(run)
@@ -256,7 +275,7 @@ class _Facts:
 
     def _after_the_budget(self, run: str) -> str:
         """A resumed run needs more than the cap that stopped this one."""
-        note, booked = self.view.budget_note, _mapping(self.end.totals.get("booked"))
+        note, booked = self.view.budget_note, mapping(self.end.totals.get("booked"))
         used, spent = booked.get("tokens"), booked.get("cost_usd")
         if "max_calls" in note:
             return "raise limits.max_calls in the recipe and run it again; the cache keeps what is finished"
@@ -266,10 +285,6 @@ class _Facts:
         return f"go on: swarm resume {run}" + (
             f" --max-cost {float(f'{2 * least:.2g}'):g}" if least else ""
         )
-
-
-def _mapping(value: object) -> Mapping[str, Json]:
-    return cast("Mapping[str, Json]", value) if isinstance(value, Mapping) else {}
 
 
 def _digits(cost: float) -> int:

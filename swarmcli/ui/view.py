@@ -128,8 +128,10 @@ class _Layout(StepRows):
         path = [(step.name, self._is_live(step)) for step in self.steps]
         if view.plan.started_t is not None:
             path.insert(0, ("plan", view.planning))
+        if view.judge.started_t is not None:
+            path.append(("judge", view.judge.is_live))
         if view.merge.started_t is not None or self._merge_comes():
-            path.append(("merge", view.merge.started_t is not None and view.merge.seconds is None))
+            path.append(("merge", view.merge.is_live))
         return path
 
     def _bar(self) -> Row:
@@ -159,14 +161,18 @@ class _Layout(StepRows):
     def _counts(self, short: bool) -> Iterable[tuple[str, str]]:
         """The numbers of the run, the most important first."""
         view = self.view
-        counts = view.counts
+        counts, checks = view.counts, view.checks
+        conflicts = len(checks.conflicts)
         numbers = (
             (counts[State.FAILED], "failed", "f", "fail"),
             (view.waiting, "waiting", "w", "wait"),
             (view.running, "running", "r", "run"),
             (view.starting, "starting", "b", "dim"),
             (counts[State.QUEUED], "queued", "q", "dim"),
-            (view.conflicts, "conflict" if view.conflicts == 1 else "conflicts", "!", "warn"),
+            (checks.rejected, "rejected", "j", "warn"),
+            (conflicts, "conflict" if conflicts == 1 else "conflicts", "!", "warn"),
+            (checks.escalated, "escalated", "e", "wait"),
+            (checks.revisions, "re-plan" if checks.revisions == 1 else "re-plans", "p", "wait"),
             (view.traffic.hedges, "hedged", "h", "wait"),
             (counts[State.CANCELLED], "cancelled", "x", "stopped"),
             (counts[State.CACHED], "cached", "c", "ok"),
@@ -195,8 +201,7 @@ class _Layout(StepRows):
         view = self.view
         rows = [self.phase(view.plan)] if view.plan.seconds is not None else []
         rows += [self.head(step) for step in self.steps if step.ended == len(step.agents)]
-        if view.merge.seconds is not None:
-            rows.append(self.phase(view.merge))
+        rows += [self.phase(p) for p in (view.judge, view.merge) if p.seconds is not None]
         return rows
 
     def _before(self) -> list[Row]:
@@ -209,8 +214,7 @@ class _Layout(StepRows):
         return []
 
     def _merging(self) -> list[Row]:
-        merge = self.view.merge
-        return [self.phase(merge)] if merge.started_t is not None and merge.seconds is None else []
+        return [self.phase(p) for p in (self.view.judge, self.view.merge) if p.is_live]
 
     def _limits(self) -> list[Row]:
         """One row per limit that holds calls back; below the steps, so that their rows stay where they are."""
