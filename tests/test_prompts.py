@@ -12,15 +12,23 @@ from swarmcli.prompts import Prompt, load_prompt
 SHIPPED = sorted(path.stem for path in data_dir("prompts").glob("*.md"))
 VARIABLES = {
     "answer": {"data_note", "prompt"},
+    "conflict": {"data_note", "job", "positions", "question"},
+    "critic": {"answer", "criteria", "data_note", "task"},
+    "deliberate": {"notes", "question"},
+    "escalate": {"notes", "question"},
     "planner": {"choices", "data_note", "job", "materials", "max_tasks"},
     "planner_repair": {"fault"},
     "planner_small": {"job", "max_tasks"},
+    "replan": {"choices", "data_note", "job", "materials", "max_tasks", "status"},
+    "redo": {"first_error", "previous", "prompt"},
     "reducer": {"data_note", "job", "results", "words"},
     "schema": {"prompt", "schema"},
     "schema_retry": {"fault"},
     "worker": {"data_note", "prompt"},
+    "worker_claims": {"data_note", "prompt"},
     "worker_small": {"data_note", "prompt"},
     "writer": {"data_note", "failures", "job", "results"},
+    "writer_part": {"data_note", "failures", "job", "part", "results"},
 }
 """What the engine hands to each prompt; the merger hands the small writer what it asks for."""
 
@@ -93,7 +101,7 @@ def test_a_prompt_without_a_question_is_refused(tmp_path, monkeypatch):
 
 def test_agents_are_told_that_blocks_are_data():
     """The note that makes the data blocks more than decoration."""
-    for name in ("worker", "writer", "reducer", "planner", "answer"):
+    for name in ("worker", "writer", "reducer", "planner", "answer", "critic", "conflict"):
         prompt = load_prompt(name)
         rendered = prompt.render(
             **{v: DATA_NOTE if v == "data_note" else "" for v in prompt.variables}

@@ -37,7 +37,6 @@ def assert_refused(
         ("version: 1\nname: r\ntasks: [{id: a, prompt: x, model: huge}]\n", "huge"),
         ("version: 1\nname: r\ntask: x\nlimits: {timeout: 30}\n", "30"),
         ("version: 1\nname: r\ntask: x\noutput: {file: ../out.md}\n", "output"),
-        ("version: 1\nname: r\ntask: x\nvote: {models: [small]}\n", "vote"),
         ("version: 1\nname: r\ntask: x\nmodels: {small: gpt-5}\n", "gpt-5"),
         ("", "empty"),
         ("\x00", ""),

@@ -11,6 +11,7 @@ from tests.fakes.openai_server import Server
 TASK = "Compare apples, pears and plums for a bakery, each by price, taste and shelf life."
 PLANNER = "You plan work"
 WRITER = "You write the final deliverable"
+REPLANNER = "You revise the plan"
 
 
 @pytest.fixture
@@ -195,3 +196,178 @@ def test_a_bad_plan_file_is_refused_before_any_request(shell: Shell, server: Ser
 
     assert (done.code, done.out, server.requests) == (2, "", [])
     assert "plan.json" in done.err
+
+
+# Hostile plans: repaired or refused, never endless
+
+
+def _tasks(*entries: object) -> str:
+    return json.dumps({"tasks": list(entries)})
+
+
+def _long_cycle(size: int) -> str:
+    return _tasks(
+        *(
+            {"id": f"t{i}", "prompt": f"p{i}", "depends_on": [f"t{(i + 1) % size}"]}
+            for i in range(size)
+        )
+    )
+
+
+def _everything_needs_everything(size: int) -> str:
+    ids = [f"t{i}" for i in range(size)]
+    return _tasks(*({"id": i, "prompt": f"do {i}", "depends_on": ids} for i in ids))
+
+
+HOSTILE = {
+    "a cycle of 5,000": _long_cycle(5000),
+    "a cycle within bounds": _long_cycle(60),
+    "500 that all need each other": _everything_needs_everything(500),
+    "20,000 tasks": _tasks(*({"id": f"t{i}", "prompt": "p"} for i in range(20_000))),
+    "the same id 5,000 times": _tasks(*({"id": "t", "prompt": f"p{i}"} for i in range(5000))),
+    "3 MB of blanks": '{"tasks": [' + " " * 3_000_000,
+    "100,000 open braces": "{" * 100_000,
+    "100,000 open brackets": '{"tasks": ' + "[" * 100_000,
+    "a number of a million digits": '{"tasks": [{"id": ' + "9" * 1_000_000 + "}]}",
+    "half a string": '{"tasks": [{"id": "a", "prompt": "' + "x" * 200_000,
+    "unknown needs": _tasks(
+        *({"id": f"t{i}", "prompt": "p", "depends_on": [f"x{i}"]} for i in range(60))
+    ),
+    "ids of another world": _tasks({"id": "../../etc/passwd\x00", "prompt": "p"}),
+    "a mode of its own": '{"mode": "nuclear", "tasks": []}',
+    "null": '{"tasks": null}',
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_plan_costs_one_more_turn(
+    shell: Shell, server: Server, plans, plan_of, name: str
+):
+    """Whatever the planner says: it gets the fault back once, and the corrected plan is run."""
+    plans(HOSTILE[name], plan_of(t1="Only this."))
+    server.chunk_chars = 100_000
+
+    done = shell("solve", TASK)
+
+    assert (done.code, len(server.asked(PLANNER))) == (0, 2)
+
+
+# Re-planning
+
+
+TYPED = json.dumps(
+    {"status": "insufficient", "answer": "SECRET", "claims": [{"key": "Price", "value": "SECRET"}]}
+)
+
+
+def test_a_task_that_lacked_something_is_replaced(shell: Shell, server: Server, plans, plan_of):
+    """The planner hears ids, status and keys; the new answer is in the result, the old one is not."""
+    plans(plan_of(t1="About apples.", t2="About pears."))
+    server.routes += [
+        (REPLANNER, plan_of(t2="Pears, by the table in the job.")),
+        ("About pears.", TYPED),
+    ]
+
+    done = shell("solve", TASK, "--format", "stream-json")
+
+    asked = server.asked(REPLANNER)[0]
+    assert (
+        '{"id": "t2", "status": "insufficient", "claims": ["price"], "prompt": "About pears."}'
+        in asked.prompt
+    )
+    assert "SECRET" not in asked.text
+    writer = server.asked(WRITER)[0].prompt
+    assert ("Pears, by the table" in writer, "SECRET" in writer) == (True, False)
+    revised = next(e for e in done.lines if e["type"] == "plan.revised")
+    assert (revised["added"], revised["removed"], revised["reason"]) == (
+        ["t2"], ["t2"], "t2 insufficient")  # fmt: skip
+    totals = done.lines[-1]["totals"]
+    assert (done.code, totals["agents"]["total"], totals["usage"]["calls"]) == (0, 2, 6)
+
+
+def test_a_failed_task_is_replaced_and_the_run_is_whole(
+    shell: Shell, server: Server, plans, plan_of
+):
+    """Exit 0: what counts is the plan as it stands at the end; what depended on the failed task runs at last."""
+    plans(plan_of(t1="About apples.", t2=("Sum up.", ["t1"])))
+    server.routes += [(REPLANNER, plan_of(t1="Apples, once more.")), ("Sum up.", "The sum.")]
+    server.faults = lambda seen: (
+        "400"
+        if "You plan" not in seen.text
+        and "You revise" not in seen.text
+        and "About apples." in seen.text
+        else "ok"
+    )
+
+    done = shell("solve", TASK, "--json")
+
+    assert (done.code, done.json["result"], done.json["failures"]) == (0, "The sum.", [])
+    assert (
+        done.json["agents"] | {"total": 2, "done": 2, "failed": 0, "skipped": 0}
+        == done.json["agents"]
+    )
+
+
+@pytest.mark.parametrize(
+    "answer", ["no plan today", '{"tasks": [{"id": "t1", "prompt": "anew"}]}', '{"tasks": [{"id": "t3"'],
+    ids=["prose", "touches a finished task", "truncated"],
+)  # fmt: skip
+def test_a_bad_revision_stops_nothing(shell: Shell, server: Server, plans, plan_of, answer: str):
+    """A warning, one call, and the result that there was anyway."""
+    plans(plan_of(t1="About apples.", t2="About pears."))
+    server.routes += [(REPLANNER, answer), ("About pears.", TYPED)]
+
+    done = shell("solve", TASK)
+
+    assert (done.out, len(server.asked(REPLANNER))) == ("DELIVERED\n", 1)
+    assert "the plan is not revised: " in done.err
+
+
+def test_replans_0_asks_nobody(shell: Shell, server: Server, plans, plan_of):
+    """`plan: {replans: 0}` in the recipe: requests are what the plan says."""
+    plans(plan_of(t1="About apples.", t2="About pears."))
+    server.routes.append(("About pears.", TYPED))
+    recipe = shell.recipe(f"task: {TASK}\nmode: swarm\nplan: {{replans: 0}}\n")
+
+    done = shell("run", recipe)
+
+    assert (done.out, len(server.requests)) == ("DELIVERED\n", 4)
+
+
+def test_a_plan_file_is_never_revised(shell: Shell, server: Server, plan_of):
+    """What a person has read and approved stays as it is."""
+    shell.write("plan.json", plan_of(t1="About apples.", t2="About pears."))
+    server.routes[:] = [(WRITER, "DELIVERED"), ("About pears.", TYPED)]
+
+    done = shell("solve", TASK, "--plan", "plan.json")
+
+    assert (done.out, len(server.requests)) == ("DELIVERED\n", 3)
+
+
+def test_a_revised_run_can_be_repeated_from_the_cache(shell: Shell, server: Server, plans, plan_of):
+    """The same run again, revision included, makes no request: nothing random is in its questions."""
+    plans(plan_of(t1="About apples.", t2="About pears."))
+    server.routes += [(REPLANNER, plan_of(t2="Pears anew.")), ("About pears.", TYPED)]
+    shell("solve", TASK)
+    before = len(server.requests)
+
+    done = shell("solve", TASK, "--cache", "only")
+
+    assert (done.code, done.out, len(server.requests) - before) == (0, "DELIVERED\n", 0)
+
+
+def test_a_resumed_run_keeps_its_revised_plan(shell: Shell, server: Server, plans, plan_of):
+    """The writer failed after the revision; `swarm resume` neither plans nor revises nor asks agents again."""
+    plans(plan_of(t1="About apples.", t2="About pears."))
+    server.routes[1:] = [
+        (REPLANNER, plan_of(t2="Pears anew.")), ("About pears.", TYPED), (WRITER, ""),
+    ]  # fmt: skip
+    first = shell("solve", TASK)
+    before = len(server.requests)
+    server.routes[-1] = (WRITER, "DELIVERED")
+
+    done = shell("resume", "--json")
+
+    assert (first.code, done.code, done.json["result"]) == (1, 0, "DELIVERED")
+    assert len(server.requests) - before == 1
+    assert "Pears anew." in server.requests[-1].prompt

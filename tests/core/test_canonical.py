@@ -121,3 +121,19 @@ def test_json_read_twice_is_the_same(value: object):
 
     assert once is not None
     assert once == canonical_json(once)
+
+
+@pytest.mark.parametrize(
+    ("text", "choice"),
+    [
+        ("The answer is B", "b"),
+        ("the answer is a.", "a"),
+        ("answer: a", "a"),
+        ("The answer is a dog", "the answer is a dog"),
+        ("The answer I get is no", "the answer i get is no"),
+        ("Answer: (I)", "i"),
+    ],
+)
+def test_words_of_one_letter_are_no_choices(text: str, choice: str):
+    """Two models that both write "the answer I found" have not agreed on I."""
+    assert canonical_choice(text) == choice

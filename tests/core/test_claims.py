@@ -1,10 +1,22 @@
 """Conflicts between agents' claims."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmcli.core.claims import find_conflicts
+from swarmcli.core.claims import (
+    Conflict,
+    Position,
+    Settled,
+    conflict_record,
+    conflicts_among,
+    conflicts_section,
+    find_conflicts,
+    position_of,
+    without_section,
+)
 from swarmcli.core.replies import Claim
+from tests.core.tasks import done, failed
 
 
 def claim(key: str, value: object, unit: str = "", source: str = "") -> Claim:
@@ -58,3 +70,162 @@ def test_planted_contradictions_are_all_found_and_none_is_invented(values, plant
 
     assert {f"fact {i}" for i in wrong} == {c.key.casefold() for c in found}
     assert all(len(c.positions) == 2 for c in found)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("5 km", ""), ("5000 m", "")),  # the unit may stand in the value
+        (("75%", ""), (75, "percent")),
+        ((0.75, ""), (75, "%")),
+        (("1.2 billion", "USD"), (1200, "million USD")),  # a factor may stand in the unit
+        (("5 km", "km"), (5, "km")),
+        (("20 people", ""), ("20 guests", "")),
+        ((True, ""), ("true", "")),
+        ([["a", 1], ""], [["a", 1.0], ""]),
+        (("Paris", ""), (" paris. ", "")),
+        ((float("nan"), ""), (float("nan"), "")),  # nothing that could be compared
+        ((10**400, ""), (10**401, "")),
+        (("", ""), ("x", "")),
+    ],
+)
+def test_what_says_the_same_or_cannot_be_compared_is_no_conflict(one, other):
+    """A conflict that is invented costs calls and trust."""
+    assert not find_conflicts([("a", claim("k", *one)), ("b", claim("k", *other))])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("5 km", ""), ("6 km", "")),
+        (("20 people", ""), ("21 guests", "")),
+        (("75%", ""), (74, "percent")),
+        (("1.2 billion", "USD"), (1300, "million USD")),
+        (("15 April 1912", ""), ("14 April 1912", "")),
+        (("Paris", ""), ("Lyon", "")),
+        ((True, ""), (False, "")),
+        ((["a"], ""), (["b"], "")),
+        ((0, ""), (1, "")),
+    ],
+)
+def test_what_differs_is_found(one, other):
+    """In numbers, dates, words and lists."""
+    assert find_conflicts([("a", claim("k", *one)), ("b", claim("k", *other))])
+
+
+def conflict(*positions: tuple[object, str], unit: str = "") -> Conflict:
+    return Conflict(
+        key="k",
+        unit=unit,
+        positions=tuple(
+            Position(value=value, agents=(agent,))  # pyright: ignore[reportArgumentType]
+            for value, agent in positions
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "chosen"),
+    [
+        (5, "a"),
+        ("5.0", "a"),
+        ("5 km", "a"),
+        (6, "b"),
+        ("7 km", None),
+        ("5000 m", None),
+        (None, None),
+        ({}, None),
+        ("", None),
+        ("null", None),
+    ],
+)
+def test_an_answer_chooses_the_position_that_it_is_equal_to(answer, chosen):
+    """A third value, another unit and no value choose nobody."""
+    position = position_of(conflict((5, "a"), ("6 km", "b"), unit="km"), answer)
+
+    assert chosen == (position.agents[0] if position else None)
+
+
+def test_a_factor_in_the_unit_goes_with_the_value():
+    """What is shown, and what an answer is compared with, is what was meant."""
+    [found] = find_conflicts(
+        [("a", claim("k", 1200, "million USD")), ("b", claim("k", "1.3 billion", "USD"))]
+    )
+
+    assert ("USD", ["1200 million", "1.3 billion"]) == (
+        found.unit, [p.value for p in found.positions]
+    )  # fmt: skip
+    assert found.positions[0] == position_of(found, 1.2e9) == position_of(found, "$1.2 billion")
+    [found] = find_conflicts([("a", claim("k", 75, "%")), ("b", claim("k", "74%", "%"))])
+    assert ["75 %", "74%"] == [p.value for p in found.positions]
+    assert found.positions[0] == position_of(found, 0.75)
+
+
+def test_one_agent_alone_is_no_conflict():
+    """Two authors of one book are a list; two agents that name different ones are a conflict."""
+    assert not find_conflicts([("a", claim("author", "X")), ("a", claim("author", "Y"))])
+    assert find_conflicts([("a", claim("author", "X")), ("b", claim("author", "Y"))])
+
+
+def test_only_finished_agents_have_a_say():
+    """A failed agent's claims are not those of the run; there are none, whatever it streamed."""
+    outcomes = [
+        done("a", claims=(claim("k", 1),)),
+        failed("b", claims=(claim("k", 2),)),
+        done("c", claims=(claim("k", 3),), status="insufficient"),
+    ]
+
+    assert [("a", "c")] == [one.agents for one in conflicts_among(outcomes)]
+
+
+def test_the_record_and_the_section_say_who_states_what():
+    """`--json` has all; the section lists what is unresolved, on one line each, cut and without line breaks."""
+    left = Settled(conflict=conflict((5, "a"), ("6\n# x" + "y" * 999, "b"), unit="km"))
+    right = Settled(conflict=left.conflict, chosen=left.conflict.positions[0])
+
+    assert {
+        "key": "k",
+        "unit": "km",
+        "values": [{"value": 5, "agents": ["a"]}, {"value": "6\n# x" + "y" * 999, "agents": ["b"]}],
+        "status": "resolved",
+        "resolution": 5,
+    } == conflict_record(right)
+    assert "resolution" not in conflict_record(left)
+    section = conflicts_section([right, left])
+    heading, empty, line = section.split("\n")
+    assert ("## Conflicts", "") == (heading, empty)
+    assert line.startswith("- k: 5 km (a) or 6 # xyyy")
+    assert len(line) < 300
+    assert "" == conflicts_section([right])
+    assert section.endswith("(b)")
+    assert conflicts_section([left] * 130).endswith("(b)\n- and 30 more")
+    assert "42" == without_section(f"42\n\n{section}") == without_section("42")
+
+
+values_ = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from("abc"), values_, st.sampled_from(["", "km", "%", "m$", "million"])
+        )
+    )
+)
+def test_whatever_is_claimed_comparing_never_fails_nor_depends_on_who_repeats_it(said):
+    """Any JSON; and who repeats what was said adds no conflict and no position."""
+    claims = [(f"t{i}", claim(key, value, unit)) for i, (key, value, unit) in enumerate(said)]
+    found = find_conflicts(claims)
+    again = find_conflicts([*claims, *((f"u{agent}", one) for agent, one in claims)])
+
+    assert [(c.key, [p.value for p in c.positions]) for c in found] == [
+        (c.key, [p.value for p in c.positions]) for c in again
+    ]
+    assert all(len(c.positions) > 1 for c in found)
+    assert all(p == position_of(c, p.value) for c in found for p in c.positions)

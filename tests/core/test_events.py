@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import fields, is_dataclass
-from typing import get_type_hints
+from typing import get_origin, get_type_hints
 
 import pytest
 from hypothesis import given, settings
@@ -56,9 +56,9 @@ def values_of(name, hint):
     arguments = getattr(hint, "__args__", ())
     if type(None) in arguments:
         return st.none() | values_of(name, arguments[0])
-    if name == "depends_on":
+    if get_origin(hint) is tuple:
         return st.lists(text, max_size=3).map(tuple)
-    return st.dictionaries(text, text, max_size=3)
+    return st.dictionaries(text, values_of("", arguments[1]), max_size=3)
 
 
 def builds(cls):

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmcli.core.receipt import Receipt, Span, receipt
+from swarmcli.core.receipt import Receipt, Span, receipt, unused_agents
 from tests.core.tasks import done, every, failed, skipped, task
 
 
@@ -22,14 +22,24 @@ def test_two_agents_side_by_side_are_twice_as_fast():
     """8 s of work in 4 s."""
     outcomes = [ran("a", start=0, end=4), ran("b", start=0, end=4)]
 
-    assert Receipt(speedup=2.0, critical_path_s=4, critical_path=("a",)) == receipt(outcomes)
+    assert receipt(outcomes) == Receipt(
+        speedup=2.0,
+        critical_path_s=4,
+        critical_path=("a",),
+        agent_s=8,
+        serial_s=8,
+        wall_s=4,
+        critical_steps=1,
+    )
 
 
 def test_a_chain_gains_nothing():
     """One after the other: 1x, and the path is the whole chain."""
     outcomes = [ran("a", start=0, end=1), ran("b", "a", start=1, end=3)]
 
-    assert Receipt(speedup=1.0, critical_path_s=3, critical_path=("a", "b")) == receipt(outcomes)
+    found = receipt(outcomes)
+    assert (1.0, 3, ("a", "b")) == (found.speedup, found.critical_path_s, found.critical_path)
+    assert (3, 3, 2) == (found.serial_s, found.wall_s, found.critical_steps)
 
 
 def test_the_critical_path_runs_through_the_slowest_inputs():
@@ -60,9 +70,71 @@ def test_planner_and_writer_stand_on_the_path_and_in_the_wall_time():
     outcomes = [ran("a", start=2, end=6), ran("b", start=2, end=6)]
     found = receipt(outcomes, [span("planner", 0, 2)], [span("writer", 6, 7), span("writer", 7, 8)])
 
-    assert (
-        Receipt(speedup=1.0, critical_path_s=8, critical_path=("planner", "a", "writer")) == found
+    assert (1.0, 8, ("planner", "a", "writer")) == (
+        found.speedup,
+        found.critical_path_s,
+        found.critical_path,
     )
+    assert (8, 12, 8, 4) == (found.agent_s, found.serial_s, found.wall_s, found.critical_steps)
+
+
+def test_questions_that_are_asked_side_by_side_count_once():
+    """Three questions about conflicts at once, one of them asked twice: the result waits for 3 s and two steps."""
+    asked = [span("judge", 4, 6), span("judge", 4, 5), span("judge", 5, 7)]
+    found = receipt([ran("a", start=0, end=4)], judge=asked, writer=[span("writer", 7, 8)])
+
+    assert (("a", "judge", "writer"), 8) == (found.critical_path, found.critical_path_s)
+    assert (4, 10) == (found.critical_steps, found.serial_s)
+
+
+def test_critical_steps_have_a_barrier_after_each_level():
+    """The report's formula: the longest of each level adds up, though no chain of agents took so many steps."""
+    outcomes = [
+        ran("quick", start=0, end=1),
+        ran("slow", start=0, end=3),
+        ran("after-quick", "quick", start=1, end=6),
+        ran("after-slow", "slow", start=3, end=4),
+    ]
+    steps = {"quick": 1, "slow": 3, "after-quick": 5, "after-slow": 1}
+
+    found = receipt(outcomes, [span("planner", 0, 1)], [span("writer", 6, 7)], steps=steps)
+
+    assert 1 + (3 + 5) + 1 == found.critical_steps
+    assert 1 + (1 + 5) + 1 == found.critical_path_s
+
+
+def test_work_is_used_when_it_reaches_the_result():
+    """What only a failed agent needed was for nothing; so were its own inputs."""
+    outcomes = [
+        done("a"),
+        done("b", task=task("b", "a")),
+        failed("c", task=task("c", "b")),
+        done("d"),
+        skipped("e", task=task("e", "c")),
+    ]
+
+    assert ("a", "b") == unused_agents(outcomes, written=None)
+
+
+def test_a_run_that_was_stopped_merges_the_last_that_was_finished():
+    """Nothing is unused only because there was no time for what comes after it."""
+    outcomes = [done("a"), done("b", task=task("b", "a")), skipped("c", task=task("c", "b"))]
+
+    assert () == unused_agents(outcomes, written=None, stopped=True)
+    assert ("a", "b") == unused_agents(outcomes, written=None)
+
+
+def test_a_writer_uses_whom_it_cites():
+    """An agent without a marker was not used, nor was what only it needed; without any marker nothing is known."""
+    outcomes = [
+        done("a"),
+        done("b"),
+        done("c", task=task("c", "a")),
+        done("d", task=task("d", "b")),
+    ]
+
+    assert ("b", "d") == unused_agents(outcomes, written="It is so [c].")
+    assert () == unused_agents(outcomes, written="It is so.")
 
 
 def test_waiting_for_a_slot_is_no_work():
@@ -78,6 +150,7 @@ def test_a_run_without_calls_has_no_speedup():
 
     assert (None, 0) == (receipt([cached]).speedup, receipt([cached]).critical_path_s)
     assert Receipt(speedup=None, critical_path_s=0, critical_path=()) == receipt([])
+    assert 0 == receipt([cached]).critical_steps
     assert receipt([skipped("a"), failed("b")]).speedup is None
 
 
@@ -112,3 +185,5 @@ def test_the_path_is_a_chain_of_dependencies_and_never_longer_than_all_work(made
     assert (
         max(o.busy_s for o in outcomes) <= found.critical_path_s <= sum(o.busy_s for o in outcomes)
     )
+    assert len(path) <= found.critical_steps <= len(outcomes)
+    assert found.serial_s == found.agent_s == sum(o.busy_s for o in outcomes)

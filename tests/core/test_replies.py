@@ -64,8 +64,16 @@ def test_a_status_without_an_answer_keeps_the_text():
     """The text above is the answer then."""
     reply = parse_reply('The file is missing.\n{"status": "insufficient"}')
 
-    assert "insufficient" == reply.status
-    assert reply.output.startswith("The file is missing.")
+    assert Reply(output="The file is missing.", status="insufficient") == reply
+
+
+@pytest.mark.parametrize("fence", ["", "```json\n"])
+def test_claims_under_a_text_are_taken_off_it(fence):
+    """The line is for the program, and no reader of the result has to see it."""
+    end = "\n```" if fence else ""
+    text = f'Berlin is large.\n\nIt is.\n{fence}{{"status": "ok", "claims": []}}{end}'
+
+    assert Reply(output="Berlin is large.\n\nIt is.") == parse_reply(text)
 
 
 def test_claims_are_read_and_broken_ones_left_out():

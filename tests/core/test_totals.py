@@ -2,6 +2,7 @@
 
 import pytest
 
+from swarmcli.core.accounts import Accounts
 from swarmcli.core.events import Usage
 from swarmcli.core.receipt import Receipt
 from swarmcli.core.spend import TURNED_AWAY, Amount, Spent, one_call
@@ -11,8 +12,8 @@ from tests.core.tasks import done, failed, skipped
 RECEIPT = Receipt(speedup=2.5, critical_path_s=3.0, critical_path=("a", "writer"))
 
 
-def added_up(*outcomes, spent=Spent()):  # noqa: B008 - a frozen value
-    return totals(outcomes, receipt=RECEIPT, spent=spent, duration_s=4.56789)
+def added_up(*outcomes, spent=Spent(), **more):  # noqa: B008 - a frozen value
+    return totals(outcomes, receipt=RECEIPT, spent=spent, duration_s=4.56789, **more)
 
 
 def test_agents_are_counted_by_how_they_ended():
@@ -71,3 +72,40 @@ def test_times_are_those_of_the_receipt():
 
     assert {"seconds": 3.0, "agents": ["a", "writer"]} == found["critical_path"]
     assert (2.5, 4.568) == (found["speedup"], found["duration_s"])
+
+
+def test_answers_in_doubt_are_named():
+    """By those who gave them, and by their critics."""
+    found = added_up(done("a", status="insufficient"), done("b", verdict="reject"), done("c"))
+
+    assert {"insufficient": ["a"], "rejected": ["b"]} == found["doubts"]
+
+
+def test_unused_work_is_named_with_what_it_took():
+    """Tokens of cached answers were paid by nobody; one unknown price makes the sum unknown."""
+    usage = Usage(input_tokens=20, output_tokens=10)
+    paid = done("a", usage=usage, cost_usd=0.25)
+    unused = added_up(
+        paid, done("b", cached=True, usage=usage), done("c"), unused=("a", "b")
+    )["receipt"]["unused"]  # fmt: skip
+    unknown = added_up(paid, done("b", cost_usd=None), unused=("a", "b"))["receipt"]["unused"]
+
+    assert {"agents": ["a", "b"], "tokens": 30, "cost_usd": 0.25} == unused
+    assert unknown["cost_usd"] is None
+
+
+def test_a_receipt_without_accounts_has_the_same_shape():
+    """A script may read every key of every run."""
+    receipt = added_up(done("a"))["receipt"]
+
+    assert ({}, 0, 0, 0) == tuple(receipt[key] for key in ("roles", "hedged", "folded", "cached"))
+    assert {"calls": 0, "cost_usd": 0.0, "tokens": 0} == receipt["lost"]
+
+
+def test_what_a_revised_plan_took_out_is_unused_work():
+    """Its outcome is gone from the plan, its price is not."""
+    accounts = Accounts()
+    accounts.discarded.append(("gone", Amount(tokens=7, cost_usd=0.5)))
+    found = added_up(done("a", cost_usd=0.25), accounts=accounts, unused=("a",))
+
+    assert {"agents": ["gone", "a"], "tokens": 7, "cost_usd": 0.75} == found["receipt"]["unused"]

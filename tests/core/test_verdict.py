@@ -103,3 +103,17 @@ def test_no_access_at_first_sight_is_77_also_with_a_partial_result():
 def test_a_full_disk_is_a_failure_whatever_was_written():
     """Exit 0 would claim that the run is on disk."""
     assert ("partial", 1) == judge(OK, stopped_by="storage")
+
+
+def test_what_an_agent_says_of_itself_sets_no_exit_code():
+    """Its text is told to dependants and to the user; it decides nothing."""
+    for status in ("insufficient", "conflict"):
+        assert ("ok", 0) == judge(OK, done("b", status=status))
+
+
+def test_a_verification_that_failed_goes_before_missing_parts_and_after_what_stopped_the_run():
+    """Wrong is worse than incomplete; a run that was cut short could not be verified."""
+    assert ("unverified", 5) == judge(OK, verified=False)
+    assert ("unverified", 5) == judge(OK, BAD, verified=False)
+    assert ("budget", 4) == judge(OK, stopped_by="budget", verified=False)
+    assert ("failed", 1) == judge(BAD, result=False, verified=False)

@@ -1,11 +1,16 @@
 """When two answers say the same thing."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmcli.core.canonical import canonical_text
-from swarmcli.core.votes import Audit, Ballot, Voter, majority
+from swarmcli.core.plan import Dependency, Task
+from swarmcli.core.tally import VoteResult, vote_result_of, vote_totals, with_vote
+from swarmcli.core.votes import Audit, Ballot, Voter, majority, vote_value
+from swarmcli.recipe.values import Vote
 
 
 @pytest.mark.parametrize(
@@ -155,3 +160,138 @@ def test_who_agrees_while_the_pilot_is_out_waits():
     assert audit.pending
     audit.dropped()
     assert not audit.pending
+
+
+def test_an_audit_that_failed_is_made_up_for():
+    """By the next item that agrees, and by one that waits: the pilot always has sixty."""
+    audit = Audit(0.01)
+    for _ in range(60):
+        assert audit.take()
+    assert not audit.take_over()
+    audit.dropped()
+
+    assert audit.take_over()
+    assert not audit.take()
+
+
+def test_a_stop_is_final():
+    """Audits that were under way cannot bring routing back."""
+    audit = Audit(0.01)
+    for index in range(60):
+        audit.take()
+        audit.audited(differs=index < 11)
+    for _ in range(60):
+        audit.audited(differs=False)
+
+    assert audit.stopped
+    assert not audit.take()
+    assert not audit.pending
+
+
+def test_an_earlier_session_is_recalled():
+    """Its audits count, and so does that it stopped."""
+    audit, stopped = Audit(0.01), Audit(0.01)
+    for index in range(60):
+        audit.recall(VoteResult(agreed=True, audited=True, differs=index < 5))
+    stopped.recall(VoteResult(escalated=True, stopped=True))
+
+    assert (60, 60, 5, False) == (audit.started, audit.done, audit.differing, audit.stopped)
+    assert stopped.stopped
+
+
+@given(
+    st.sampled_from(["unanimous", "majority"]),
+    st.booleans(),
+    st.lists(st.sampled_from([None, "x", "y", "z"]), min_size=1, max_size=9),
+)
+def test_asking_only_who_can_still_matter_changes_nothing(rule, arbiter, votes):
+    """Whoever asks `wanted` at a time ends with the decision, and with the leader where that counts, of asking all."""
+    voters = _voters(len(votes))
+    everybody, lazy = Ballot(voters, rule), Ballot(voters, rule)
+    for voter, value in zip(voters, votes, strict=True):
+        everybody.cast(voter, value)
+    left = list(zip(voters, votes, strict=True))
+    while number := lazy.wanted(arbiter=arbiter):
+        assert number <= len(left)
+        for voter, value in left[:number]:
+            lazy.cast(voter, value)
+        left = left[number:]
+
+    assert everybody.agreed is lazy.agreed
+    if not arbiter or lazy.agreed:
+        leaders = [b.leader.value if b.leader else None for b in (everybody, lazy)]
+        assert leaders[0] == leaders[1]
+
+
+def test_totals_count_each_agent_once():
+    """`tasks` is `agreed` plus `escalated`; who was only led counts as agreed and as divided."""
+    results = [
+        VoteResult(agreed=True, audited=True, small_calls=2, small_usd=2.0, large_calls=1, large_usd=10.0),
+        VoteResult(escalated=True, small_calls=2, small_usd=2.0, large_calls=1, large_usd=10.0),
+        VoteResult(small_calls=2, small_usd=2.0),
+        VoteResult(agreed=True, small_calls=2, small_usd=2.0, stopped=True),
+    ]  # fmt: skip
+
+    totals = vote_totals(results)
+
+    assert {"tasks": 4, "agreed": 3, "escalated": 1, "divided": 1, "audited": 1} == {
+        key: totals[key] for key in ("tasks", "agreed", "escalated", "divided", "audited")
+    }
+    assert totals["routing_stopped"] is True
+    assert {"k": 2.0, "r": 0.1, "e": 0.5, "of_large": 0.7} == totals["cost"]
+
+
+def test_a_cost_that_nobody_knows_is_not_made_up():
+    """An unknown price, a cached answer or no large call at all: no identity."""
+    known = VoteResult(small_calls=2, small_usd=1.0, large_calls=1, large_usd=5.0)
+
+    assert vote_totals([known, VoteResult(small_calls=2, small_usd=None)])["cost"] is None
+    assert vote_totals([VoteResult(small_calls=2, small_usd=1.0)])["cost"] is None
+    assert vote_totals([])["cost"] is None
+
+
+@given(
+    st.builds(
+        VoteResult,
+        value=st.none() | st.text(),
+        counts=st.dictionaries(st.text(), st.integers(1, 9)),
+        agreed=st.booleans(),
+        audited=st.booleans(),
+        small_usd=st.none() | st.floats(0, 10),
+    )
+)
+def test_a_result_survives_the_journal(result):
+    """As JSON and back, also with fields of a newer version."""
+    record = json.loads(json.dumps(result.record()))
+
+    assert result == vote_result_of(record | {"newer": 1})
+
+
+@pytest.mark.parametrize(
+    ("output", "text", "kind", "value"),
+    [
+        ("forty-two", "I count 42.\nforty-two", "number", 42.0),
+        ('{"answer": 7, "confidence": 0.9}', "", "number", 7.0),
+        ('{"answer": "B", "why": "it is C or D"}', "", "choice", "b"),
+        ("none", "none", "number", None),
+        ("", "", "text", None),
+        ('{"b": 1.0, "a": 2}', "", "json", '{"a":2,"b":1}'),
+    ],
+)
+def test_the_typed_answer_votes_and_else_the_last_number(output, text, kind, value):
+    """A confidence beside the answer is no vote."""
+    assert value == vote_value(output, text, kind)
+
+
+def test_a_default_vote_is_for_leaves_without_one():
+    """Who is built on keeps its single model, and a task's own vote stays."""
+    own, default = Vote(samples=3), Vote(models=("small", "other"))
+    needs = (Dependency(name="a", agents=("a",)),)
+    tasks = [
+        Task(id="a", prompt="x", group="a"),
+        Task(id="b", prompt="x", group="b", depends_on=needs),
+        Task(id="c", prompt="x", group="c", vote=own),
+    ]
+
+    assert [None, default, own] == [task.vote for task in with_vote(tasks, default)]
+    assert tasks == list(with_vote(tasks, None))

@@ -476,3 +476,73 @@ async def test_three_hundred_agents_cost_no_time_of_their_own():
 
     assert {0} == {workers.started[f"s[{i}]"] for i in range(300)}
     assert (1, 2) == (workers.started["end"], clock.monotonic())
+
+
+async def test_a_source_may_wait_until_all_has_ended_and_then_add_more():
+    """`settled`: who failed or was skipped has ended too; with nothing to wait for it returns at once."""
+    engine, workers, clock, _ = stage(takes={"b": 5, "c": 2}, fails={"a": "server"})
+    settled = []
+
+    async def grow():
+        await engine.settled()
+        settled.append(clock.monotonic())
+        engine.add([task("c", "b")])
+        await engine.settled()
+        await engine.settled()
+        settled.append(clock.monotonic())
+
+    await play(engine, clock, [task("a"), task("b"), task("x", "a")], grow)
+
+    assert {"a": "failed", "b": "done", "x": "skipped", "c": "done"} == ends(engine)
+    assert ([5, 7], 5) == (settled, workers.started["c"])
+
+
+async def test_an_agent_has_ended_when_that_is_durable():
+    """`settled` waits for the disk: what is decided on the outcomes must not be lost with them."""
+    recorder = DiskRecorder(seconds=3)
+    engine, _, clock, _ = stage(recorder=recorder)
+    settled = []
+
+    async def look():
+        await engine.settled()
+        settled.append((clock.monotonic(), ends(engine)))
+
+    await play(engine, clock, [task("a")], look)
+
+    assert [(4, {"a": "done"})] == settled
+
+
+async def test_a_stop_ends_the_wait_for_the_agents():
+    """A source that waits does not keep a stopped run alive."""
+    engine, _, clock, _ = stage(takes={"a": 500})
+
+    waited = []
+
+    async def source():
+        engine.add([task("a")])
+        waited.append("begins")
+        await engine.settled()
+        waited.append("returns")
+
+    async def both():
+        async with asyncio.TaskGroup() as group:
+            group.create_task(engine.run(source))
+            await clock.sleep(1)
+            engine.stop("sigint", "interrupted", cancel_running=True)
+
+    await clock.drive(both())
+
+    assert (["begins"], {"a": "cancelled"}) == (waited, ends(engine))
+
+
+async def test_outcomes_are_in_the_order_of_the_corrected_plan():
+    """A task that was replaced keeps its place, whoever ended last."""
+    engine, _, clock, _ = stage()
+
+    async def correct():
+        await engine.settled()
+        engine.reconcile([task("a", prompt="anew"), task("n"), task("b")])
+
+    await play(engine, clock, [task("a"), task("b")], correct)
+
+    assert ["a", "n", "b"] == [o.agent for o in engine.outcomes]

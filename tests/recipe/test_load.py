@@ -28,6 +28,7 @@ from swarmcli.recipe.values import (
     Rate,
     Recipe,
     RoleRef,
+    Tools,
     Verify,
     Vote,
 )
@@ -195,10 +196,6 @@ def test_what_the_engine_does_not_carry_out_is_said_and_located():
 
     assert [f"{p.line}:{p.column} {p.message}" for p in unsupported(recipe)] == [
         "26:71 this version of swarm does not carry out the tools of agent 'researcher' yet",
-        "30:83 this version of swarm does not carry out the vote of task 'judge' yet",
-        "32:1 this version of swarm does not carry out votes yet",
-        "33:10 this version of swarm does not carry out asking again about conflicts yet",
-        "33:27 this version of swarm does not carry out a critic yet",
         "42:9 this version of swarm does not carry out tool servers yet",
     ]
     assert unsupported(load("task: x\nhedge: {quantile: 0.5}\nverify: {rounds: 2}\n")) == []
@@ -206,7 +203,8 @@ def test_what_the_engine_does_not_carry_out_is_said_and_located():
 
 def test_a_recipe_made_by_the_program_has_no_places():
     """`solve` has no file to point into."""
-    problems = unsupported(Recipe(name="solve", source="", text="", vote=Vote()))
+    tools = Tools(mcp=(McpServer(name="files", command="serve"),))
+    problems = unsupported(Recipe(name="solve", source="", text="", tools=tools))
 
     assert [(p.line, p.column) for p in problems] == [(0, 0)]
 

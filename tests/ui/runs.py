@@ -10,17 +10,21 @@ from swarmcli.core.events import (
     CallHedged,
     CallRetry,
     CallStarted,
+    ConflictFound,
+    CriticJudged,
     Event,
     Failure,
     LimitChanged,
     LimitWaiting,
     MergeStarted,
     PlanReady,
+    PlanRevised,
     PlanStarted,
     PlanTask,
     RunStarted,
     Stamped,
     Usage,
+    VoteTallied,
 )
 from swarmcli.ui.traffic import BY_PROVIDER
 
@@ -259,3 +263,50 @@ def merging(agents: int) -> Tape:
     return tape.add(
         MergeStarted(strategy="write", agents=agents), CallStarted(model=MODEL, purpose="writer")
     )
+
+
+def doubted() -> Tape:
+    """Six agents: votes that agree, split and are still open, critics, a revised plan; then two conflicts."""
+    tape = begun().add(PlanStarted(model=MODEL))
+    for name in ("sum", "half", "odd", "idle", "check", "live"):
+        tape.add(PlanTask(agent=name, group=name, prompt=f"Work out {name}."))
+    tape.add(PlanReady(tasks=6, seconds=1.0))
+    for name in ("sum", "half", "odd", "check", "live"):
+        tape.started(name)
+    tape.at(3.0).add(vote("sum", True, {"42": 3}, asked=5)).done("sum", 3.0)
+    tape.add(vote("half", False, {"1/2": 1, "0.55": 1})).at(4.0).done("half", 4.0)
+    tape.add(vote("odd", False, {"7": 2, "9": 1}, escalated=False)).done("odd", 4.0)
+    tape.add(judged("check", "reject", "the sum leaves out Q3"), judged("check", "accept"))
+    tape.done("check", 4.0)
+    tape.add(vote("live", True, {"May": 2}), judged("live", "reject", "the year is 2025"))
+    tape.add(AgentUpdated(agent="live", note="critic: asks again"))
+    tape.add(PlanStarted(model=MODEL, revision="1 insufficient: idle"))
+    tape.add(PlanRevised(added=("again",), removed=("idle",), reason="1 insufficient: idle"))
+    tape.add(PlanTask(agent="again", group="again", prompt="Work it out again."))
+    tape.add(PlanReady(tasks=6, seconds=2.0)).started("again")
+    dates = [{"value": "May", "agents": ["sum", "half"]}, {"value": "June", "agents": ["odd"]}]
+    tape.at(5.0).add(
+        ConflictFound(key="launch", values=dates),
+        ConflictFound(key="price", values=[{"value": 1, "agents": ["sum"]}, {"value": 2}]),
+    )
+    return tape.add(*(CallStarted(model=MODEL, purpose="judge") for _ in range(2)))
+
+
+def vote(
+    agent: str, agreed: bool, counts: dict[str, int], *, escalated: bool = True, asked: int = 0
+) -> VoteTallied:
+    """The votes of one agent are in; without agreement they are escalated."""
+    return VoteTallied(
+        agent=agent,
+        rule="majority",
+        agreed=agreed,
+        escalated=escalated and not agreed,
+        value=next(iter(counts), None),
+        counts=counts,
+        asked=asked or sum(counts.values()),
+    )
+
+
+def judged(agent: str, verdict: str, first_error: str = "") -> CriticJudged:
+    """A critic has looked at the agent's answer."""
+    return CriticJudged(agent=agent, model="acme/critic", verdict=verdict, first_error=first_error)

@@ -65,6 +65,7 @@ def ended(tape: Tape, status: str = "ok") -> Tape:
     [
         ("lines-4-tasks", ended(runs.plan_of(4))),
         ("lines-300-agents", ended(runs.fan_out(300), "partial")),
+        ("lines-doubted", ended(runs.doubted().at(6), "unverified")),
         (
             "lines-troubled",
             ended(troubled().at(6).add(MergeCompleted(strategy="write", seconds=1.0))),
@@ -74,6 +75,23 @@ def ended(tape: Tape, status: str = "ok") -> Tape:
 def test_a_log_looks_as_reviewed(name: str, tape: Tape) -> None:
     """The lines of whole runs are those that a person has looked at."""
     golden.check(name, printed(tape))
+
+
+def test_doubts_are_told_and_agreement_is_counted_where_agents_are_many() -> None:
+    """Of 300 votes the 30 splits are told up to a number, and `-v` tells all."""
+    tape = runs.begun()
+    for index in range(300):
+        tape.add(PlanTask(agent=f"s[{index}]", group="s", prompt="x"))
+    for index in range(300):
+        tape.add(runs.vote(f"s[{index}]", index % 10 > 0, {"42": 2}))
+        tape.add(runs.judged(f"s[{index}]", "accept" if index % 10 else "unsure"))
+    log = printed(tape)
+
+    assert (log.count("agreed"), log.count("split")) == (0, 20)
+    assert log.count("more votes are counted, not listed") == 1
+    assert log.count("judged critic: unsure") == 20
+    every = printed(tape, verbose=True)
+    assert (every.count("agreed"), every.count("split"), every.count("judged")) == (270, 30, 300)
 
 
 def test_the_heartbeat_slows_down_after_a_minute() -> None:
@@ -170,7 +188,7 @@ def test_every_kind_of_notice_has_its_line() -> None:
         LimitWaiting(bucket="openai/*", waiting=9, reason="500 rpm"),
         CallHedged(model=MODEL, to="acme/m", after_s=12.34, agent="a"),
         BudgetWarning(message="80 % of $2.00 is spent"),
-        ConflictFound(key="price", values=[1, 2]),
+        ConflictFound(key="price", values=[{"value": 1, "agents": ["a", "b"]}, {"value": 2}]),
         Warned(message="no cache"),
         AgentSkipped(agent="a", because="it is not needed"),
     )
@@ -181,7 +199,7 @@ def test_every_kind_of_notice_has_its_line() -> None:
         "limit       openai/*: 500 rpm, 7 wait",
         "a           hedged after 12.3s  to acme/m",
         "budget      80 % of $2.00 is spent",
-        "conflict    price  [1, 2]",
+        'conflict    price  "1" (a, b) or "2"',
         "warning     no cache",
         "a           skipped it is not needed",
     ):

@@ -77,6 +77,44 @@ def test_a_good_run_is_short() -> None:
     assert lines[2:] == ["  details: swarm show 7k3f"]
 
 
+def test_doubts_and_waste_are_told_where_there_is_room() -> None:
+    """Votes and conflicts, who was paid for what, what was of no use; failures and files go first."""
+    receipt = {
+        "critical_steps": 5,
+        "roles": {
+            "small": {"calls": 40, "tokens": 9000, "cost_usd": 0.5},
+            "large": {"calls": 2, "tokens": 900, "cost_usd": 0.24},
+        },
+        "unused": {"agents": ["scan[3]"], "tokens": 9, "cost_usd": 0.01},
+        "folded": 1,
+    }
+    votes = {"tasks": 40, "agreed": 38, "escalated": 2}
+    conflicts = [{"status": "unresolved"}]
+    end = completed("unverified", 5, receipt=receipt, votes=votes, conflicts=conflicts)
+
+    assert told(end, width=140, artifacts=[REPORT])[1:] == [
+        "  13.4x: 1m08s of agent time in 5s; 5 critical steps; critical path planner > scan[0] 4s > judge 0s > writer",
+        "  votes: 38 agreed, 2 escalated; 1 conflict",
+        "  small 40 calls 9.0k tok $0.500, large 2 calls 900 tok $0.240",
+        "  429s: 1",
+        "  13 failed: 12 schema, 1 timeout; scan[0]: no 0",
+        f"  wrote  {REPORT}",
+        "  go on: swarm resume 7k3f",
+    ]
+    assert "  1 agent unused (scan[3]) $0.010; 1 duplicate task" in told(end, width=140)
+
+
+def test_answers_that_say_too_little_are_no_success() -> None:
+    """They stand on the first line, and there is nothing that a resumed run would do again."""
+    agents = {"total": 3, "done": 3, "failed": 0, "skipped": 0, "cached": 0}
+    doubts = {"insufficient": ["scan[1]"], "rejected": []}
+    end = completed("partial", 3, agents=agents, failures=[], doubts=doubts)
+    lines = told(end, viewed(runs.merging(3)))
+
+    assert "3 agents: 2 done, 1 insufficient" in lines[0]
+    assert lines[-1] == "  details: swarm show 7k3f"
+
+
 def test_one_agent_has_no_speed_up() -> None:
     """Agent time over wall time says nothing about one agent."""
     agents = {"total": 1, "done": 1}

@@ -25,6 +25,7 @@ from swarmcli.core.events import (
     CallRetry,
     CallStarted,
     ConflictFound,
+    CriticJudged,
     Event,
     Failure,
     LimitChanged,
@@ -33,6 +34,7 @@ from swarmcli.core.events import (
     MergeStarted,
     ModeChosen,
     PlanReady,
+    PlanRevised,
     PlanStarted,
     PlanTask,
     RunFailed,
@@ -41,6 +43,7 @@ from swarmcli.core.events import (
     ToolStarted,
     TurnCompleted,
     Usage,
+    VoteTallied,
     Warned,
 )
 from swarmcli.ui.cells import row_cells, text_of
@@ -149,6 +152,7 @@ SCENES: dict[str, tuple[Callable[[], Tape], float]] = {
     "pipeline": (pipeline, 9.0),
     "held-back": (runs.held_back, 12.0),
     "troubled": (troubled, 5.0),
+    "doubted": (runs.doubted, 6.0),
     "merging": (lambda: runs.merging(300), 6.0),
 }
 
@@ -435,6 +439,31 @@ def test_a_merge_is_announced_only_where_a_model_will_write_it() -> None:
     assert "merge" not in screen(viewed(fixed), 100, 24, 9.0)
 
 
+def test_a_task_that_the_revised_plan_took_back_is_not_waited_for() -> None:
+    """Whatever became of it, it counts as skipped; one that is to run again waits for its turn."""
+    revised = PlanRevised(removed=("sum", "half", "unheard-of"), added=("half",))
+    view = viewed(runs.doubted().add(revised))
+
+    states = [view.agents[name].state for name in ("idle", "sum", "half")]
+    assert states == [State.SKIPPED, State.SKIPPED, State.QUEUED]
+    assert view.agents["sum"].outcome == "left out of the revised plan"
+    assert view.ended == 4
+
+
+def test_the_judge_has_a_row_for_as_long_as_a_question_is_out() -> None:
+    """Two conflicts are asked about; an answer from the cache was no question, a failed one is over."""
+    tape = runs.doubted()
+    judge = {"model": MODEL, "purpose": "judge"}
+    tape.at(7.0).add(CallCompleted(**judge, seconds=0, cached=True))
+    tape.add(CallCompleted(**judge, seconds=2, tokens=Usage(input_tokens=70), cost_usd=0.001))
+    out = viewed(tape)
+    over = viewed(tape.at(8.0).add(CallFailed(**judge, kind="server")))
+
+    assert out.judge.is_live
+    assert "judge  2 conflicts" in screen(out, 100, 30, 7.0)
+    assert (over.judge.is_live, over.judge.seconds, over.judge.spend.tokens) == (False, 3.0, 70)
+
+
 def test_a_resumed_run_says_so() -> None:
     """The header of a second session differs from the first one's."""
     header = screen(viewed(troubled()), 80, 24, 5.0).splitlines()[0]
@@ -552,17 +581,18 @@ USAGE = st.none() | st.builds(
 )
 MONEY = st.none() | st.floats(0, 1000)
 SECONDS = st.floats(0, 10_000)
-PURPOSES = st.sampled_from(["planner", "agent", "writer"])
+PURPOSES = st.sampled_from(["planner", "agent", "judge", "writer"])
 WHO = st.none() | AGENTS
 
 
 def event_of(text: st.SearchStrategy[str]) -> st.SearchStrategy[Event]:
     """Any event, with any text wherever foreign text can stand."""
     failure = st.builds(Failure, kind=text, message=text)
+    positions = st.fixed_dictionaries({"value": text}, optional={"agents": st.lists(text)})
     return st.one_of(
         st.builds(RunStarted, recipe=text, models=st.dictionaries(text, text, max_size=2)),
         st.builds(ModeChosen, mode=text, reason=text),
-        st.builds(PlanStarted, model=text, repair=st.none() | text),
+        st.builds(PlanStarted, model=text, repair=st.none() | text, revision=st.none() | text),
         st.builds(PlanTask, agent=AGENTS, group=AGENTS, prompt=text, depends_on=st.tuples(AGENTS)),
         st.builds(
             PlanReady, tasks=st.integers(0, 9), folded=st.dictionaries(AGENTS, text, max_size=2)
@@ -599,7 +629,13 @@ def event_of(text: st.SearchStrategy[str]) -> st.SearchStrategy[Event]:
         st.builds(ToolStarted, agent=AGENTS, tool=text, call=text),
         st.builds(ToolCompleted, agent=AGENTS, tool=text, call=text),
         st.builds(BudgetWarning, message=text),
-        st.builds(ConflictFound, key=text, values=text),
+        st.builds(ConflictFound, key=text, values=text | st.lists(positions, max_size=6)),
+        st.builds(
+            VoteTallied, agent=AGENTS, rule=text, agreed=st.booleans(), escalated=st.booleans(), value=st.none() | text,
+            counts=st.dictionaries(text, st.integers(1, 9), max_size=6), asked=st.integers(0, 9),
+        ),
+        st.builds(CriticJudged, agent=AGENTS, model=text, verdict=text, first_error=text),
+        st.builds(PlanRevised, added=st.tuples(AGENTS), removed=st.tuples(AGENTS), reason=text),
         st.builds(Warned, message=text),
         st.builds(MergeStarted, strategy=text, agents=st.integers(0, 999)),
         st.builds(MergeCompleted, strategy=text, seconds=SECONDS, cost_usd=MONEY),
