@@ -18,6 +18,7 @@ from swarmcli.app.models import preflight
 from swarmcli.app.options import RunOptions
 from swarmcli.app.prepare import blocks_of
 from swarmcli.app.sheet import NOTHING
+from swarmcli.app.signals import caught
 from swarmcli.app.trials import Trials
 from swarmcli.app.workspace import open_workspace
 from swarmcli.core.budget import Budget
@@ -145,15 +146,8 @@ def _signals(trials: Trials) -> Generator[None]:
         trials.interrupt(cause)
         loop.call_later(GRACE_S, trials.cancel, cause)
 
-    wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    numbers = [number for number in wanted if signal.getsignal(number) is not signal.SIG_IGN]
-    for number in numbers:
-        loop.add_signal_handler(number, on_signal, number)
-    try:
+    with caught(on_signal):
         yield
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
 
 
 def _deliver(

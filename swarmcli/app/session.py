@@ -19,6 +19,7 @@ from swarmcli.app.compose import PathOrder, compose, share_limits
 from swarmcli.app.display import LiveDisplay
 from swarmcli.app.models import resolver
 from swarmcli.app.prepare import Prepared, order_of
+from swarmcli.app.signals import caught
 from swarmcli.app.workspace import Workspace
 from swarmcli.core.accounts import Accounts
 from swarmcli.core.blocks import DataBlocks
@@ -220,13 +221,5 @@ def _signals(run: Run, live: LiveDisplay) -> Generator[None]:
                 restore()
             os._exit(EXIT_SIGINT)
 
-    wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    # `nohup` and `trap "" INT` have said that these are not for us.
-    numbers = [number for number in wanted if signal.getsignal(number) is not signal.SIG_IGN]
-    for number in numbers:
-        loop.add_signal_handler(number, on_signal, number)
-    try:
+    with caught(on_signal):
         yield
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
