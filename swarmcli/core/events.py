@@ -5,8 +5,9 @@ Rule: changes are additive. Every field is JSON-native, or one of the small valu
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Protocol, cast
+from dataclasses import Field, dataclass, field, fields
+from types import UnionType
+from typing import Any, ClassVar, Protocol, cast, get_args
 
 from swarmcli.recipe.values import Json
 
@@ -495,6 +496,7 @@ class Sink(Protocol):
         ...
 
 
+_PLAIN = {int, float, str, bool, type(None)}
 _VALUES: Mapping[str, type[Usage] | type[Failure]] = {"tokens": Usage, "error": Failure}
 _TUPLES = frozenset({"depends_on", "added", "removed"})
 
@@ -508,7 +510,22 @@ def _plain(value: object) -> object:
 
 
 def _value_of(cls: type[Usage] | type[Failure], record: Mapping[str, Any]) -> Usage | Failure:
-    return cls(**{f.name: record[f.name] for f in fields(cls) if f.name in record})
+    return cls(**{f.name: _fitting(f, record[f.name]) for f in fields(cls) if f.name in record})
+
+
+def _fitting(field_: Field[Any], value: object) -> Any:  # noqa: ANN401  as the field says
+    """`value`, where its plain type is the field's: whoever adds up a journal relies on numbers being numbers.
+
+    Raises:
+        TypeError: it is not.
+    """
+    is_union = isinstance(field_.type, UnionType)
+    wanted = set(get_args(field_.type)) if is_union else {field_.type}
+    if wanted <= _PLAIN:
+        whole_is_fine = type(value) is int and float in wanted
+        if type(value) not in wanted and not whole_is_fine:
+            raise TypeError(f"{field_.name} is {value!r:.40}")
+    return value
 
 
 def to_record(stamped: Stamped) -> dict[str, object]:
@@ -548,7 +565,7 @@ def from_record(record: Mapping[str, Any]) -> Stamped | None:
             value = _value_of(_VALUES[f.name], cast("dict[str, Any]", value))
         elif isinstance(value, list) and f.name in _TUPLES:
             value = tuple(cast("list[str]", value))
-        known[f.name] = value
+        known[f.name] = _fitting(f, cast("object", value))
     return Stamped(
         seq=int(record["seq"]),
         ts=str(record["ts"]),
