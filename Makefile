@@ -40,6 +40,7 @@ test: lint types imports ## Run every check that CI runs
 
 nightly: $(STAMP) ## Kill runs 500 times and look for lost work (an hour)
 	SWARM_KILLS=500 $(PY) -m pytest -n 2 -rP tests/e2e/test_crashes.py -k random_kills
+	SWARM_SEED=$$(date +%s) $(PY) -m pytest -n 2 tests/fuzz
 
 lint: $(STAMP) ## Check style and formatting
 	$(PY) -m ruff check .
