@@ -15,14 +15,11 @@ def _leave(_signum: int, _frame: FrameType | None) -> NoReturn:
 
 def main() -> NoReturn:
     """Run the command line of this process; never returns."""
-    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # else somebody ignores it
     try:
-        if ours:
-            signal.signal(signal.SIGINT, _leave)
+        signal.signal(signal.SIGINT, _leave)
         from swarmcli.cli.main import main as run
 
-        if ours:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         run()
     except KeyboardInterrupt:
         os._exit(130)

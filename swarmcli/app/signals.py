@@ -12,8 +12,10 @@ _WANTED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def caught(on_signal: Callable[[int], None]) -> Generator[None]:
     """Call `on_signal` with the number of each SIGINT, SIGTERM and SIGHUP, instead of dying of it."""
     loop = asyncio.get_running_loop()
-    # `nohup` and `trap "" INT` have said that these are not for us.
-    numbers = [number for number in _WANTED if signal.getsignal(number) is not signal.SIG_IGN]
+    # `nohup` has said that hanging up is not for us. An ignored SIGINT says nothing: every shell script starts its
+    # background jobs so, and whoever sends one there means to end what costs money.
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    numbers = [number for number in _WANTED if not (ignored and number == signal.SIGHUP)]
     for number in numbers:
         loop.add_signal_handler(number, on_signal, number)
     try:

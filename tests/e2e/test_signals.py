@@ -3,6 +3,8 @@
 import signal
 import subprocess
 
+import pytest
+
 from tests.e2e.command import COMMAND, Swarm
 from tests.e2e.test_resume import finished, wait_for
 from tests.fakes.openai_server import Server
@@ -129,13 +131,20 @@ def test_a_reader_of_events_that_goes_away_stops_the_run(swarm: Swarm, server: S
     assert swarm("resume").code == 0
 
 
-def test_nohup_is_respected(swarm: Swarm, server: Server):
-    """A signal that was ignored when the command started stays ignored."""
+@pytest.mark.parametrize(
+    ("ignored", "sent", "code"), [("HUP", signal.SIGHUP, 0), ("INT", signal.SIGINT, 130)]
+)
+def test_signals_that_were_ignored_at_the_start(swarm: Swarm, server: Server, ignored, sent, code):
+    """`nohup` is respected; a background job of a shell script, whose SIGINT is ignored, can be ended all the same."""
     swarm.write("slow.yaml", RECIPE)
     server.latency_s = 0.5
     command = " ".join(COMMAND)
     process = subprocess.Popen(
-        ["/bin/sh", "-c", f"trap '' HUP; exec {command} run slow.yaml -m openai/fake -j 1 -q"],
+        [
+            "/bin/sh",
+            "-c",
+            f"trap '' {ignored}; exec {command} run slow.yaml -m openai/fake -j 1 -q",
+        ],
         cwd=swarm.folder,
         env=swarm.env,
         stdin=subprocess.DEVNULL,
@@ -144,11 +153,11 @@ def test_nohup_is_respected(swarm: Swarm, server: Server):
     )
     wait_for(lambda: len(server.requests) > 0, "a request")
 
-    process.send_signal(signal.SIGHUP)
+    process.send_signal(sent)
     out, _ = process.communicate(timeout=30)
 
-    assert process.returncode == 0
-    assert b"echo: Do queued" in out
+    assert process.returncode == code
+    assert (b"echo: Do queued" in out) is (code == 0)
 
 
 def test_closed_streams(swarm: Swarm):
