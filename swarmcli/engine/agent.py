@@ -109,7 +109,12 @@ class AgentRunner:
             )
 
         again = AgentUpdated(agent=task.id, note="schema: asks again")
-        return Asking(turns, self._timeout_s, lambda: self._emit(again))
+        return Asking(
+            turns,
+            self._timeout_s,
+            wrap=self._briefing.blocks.wrap,
+            on_retry=lambda: self._emit(again),
+        )
 
     async def _answer(
         self, task: Task, inputs: Inputs, request: ModelRequest, asking: Asking

@@ -12,7 +12,7 @@ from swarmcli.core.events import Usage
 from swarmcli.core.ports import ModelReply, ModelRequest
 from swarmcli.core.replies import Claim, parse_reply
 from swarmcli.engine.turns import Turns
-from swarmcli.engine.typed import ask_for_json
+from swarmcli.engine.typed import Wrap, ask_for_json
 from swarmcli.errors import Charge, FailureKind, ModelError, SwarmError
 
 _BILLED: frozenset[FailureKind] = frozenset({"truncated", "empty", "content_filter", "timeout"})
@@ -107,13 +107,20 @@ class Asking:
     Args:
         turns: makes the chain of calls of one question, which has so many seconds left.
         timeout_s: for all calls of the agent that follow each other.
+        wrap: makes data blocks.
         on_retry: called before a model is asked again because of its output's schema.
     """
 
     def __init__(
-        self, turns: Callable[[float], Turns], timeout_s: float, on_retry: Callable[[], None]
+        self,
+        turns: Callable[[float], Turns],
+        timeout_s: float,
+        *,
+        wrap: Wrap,
+        on_retry: Callable[[], None],
     ) -> None:
         self._turns = turns
+        self._wrap = wrap
         self._left_s = timeout_s
         self._on_retry = on_retry
         self._open: list[Turns] = []
@@ -202,7 +209,9 @@ class Asking:
                     raise ModelError(message, kind="empty", model=reply.model)  # noqa: TRY301
                 output, status, claims = typed.output, typed.status, typed.claims
             else:
-                reply, output = await ask_for_json(ask, question.request, self._on_retry)
+                reply, output = await ask_for_json(
+                    ask, question.request, wrap=self._wrap, on_retry=self._on_retry
+                )
                 status, claims = "ok", ()
         except ModelError as error:
             part.add_error(error, free=question.free)

@@ -230,7 +230,9 @@ class Merger:
         async def ask(question: ModelRequest) -> ModelReply:
             return (await self._complete([question]))[0]
 
-        return (await ask_for_json(ask, request, lambda: None))[1]
+        return (
+            await ask_for_json(ask, request, wrap=self._briefing.blocks.wrap, on_retry=lambda: None)
+        )[1]
 
     def _request(self, prompt: PromptText) -> ModelRequest:
         return ModelRequest(

@@ -12,6 +12,8 @@ from swarmcli.recipe.output_schema import validate_output
 from swarmcli.recipe.values import Json
 
 Ask = Callable[[ModelRequest], Awaitable[ModelReply]]
+Wrap = Callable[[str, str], str]
+"""Name and content -> data block."""
 
 
 def schema_text(schema: Mapping[str, Json]) -> str:
@@ -26,9 +28,11 @@ def with_schema(messages: tuple[Message, ...], schema: Mapping[str, Json]) -> tu
 
 
 async def ask_for_json(
-    ask: Ask, request: ModelRequest, on_retry: Callable[[], None]
+    ask: Ask, request: ModelRequest, *, wrap: Wrap, on_retry: Callable[[], None]
 ) -> tuple[ModelReply, str]:
     """Ask `request`, whose `response_schema` is set; the reply and its JSON as compact text.
+
+    The validator quotes the answer, so its words go back in a data block made by `wrap`.
 
     Raises:
         ModelError: (schema) also the second answer does not fit; or what `ask` raises.
@@ -38,7 +42,7 @@ async def ask_for_json(
     value, fault = validate_output(reply.text, schema)
     if fault is not None:
         on_retry()
-        retry = load_prompt("schema_retry").render(fault=fault)
+        retry = load_prompt("schema_retry").render(fault=wrap("validator", fault))
         again = (
             *request.messages,
             Message(role="assistant", content=reply.text),
