@@ -52,6 +52,8 @@ class Crowd:
     large: float = 0.945
     models: tuple[str, ...] = ("small", "other")
     samples: int = 1
+    brevity: float = 1.0
+    """What the large model writes by its usual length where the escalation prompt asks for a short answer."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,9 @@ def _client(world: World) -> ScriptedClient:
         model = request.model.id.removeprefix("fake/")
         draw = request.sample + (100 if request.model.reasoning_effort else 0)
         value = world.says(model, int(found[1]), draw)
-        steps = "\n".join(f"{n}. {_STEP} ({value % (n + 2)})." for n in range(12))
+        asked_shortly = "answer shortly" in request.messages[-1].content
+        length = round(12 * (world.crowd.brevity if asked_shortly else 1.0))
+        steps = "\n".join(f"{n}. {_STEP} ({value % (n + 2)})." for n in range(length))
         return f"{steps}\nThe answer is {value:,}"
 
     return ScriptedClient(answer)
@@ -240,7 +244,9 @@ def main() -> None:
     different, draws = ("small", "other"), ("small",)
     rows = [
         ("two models, 90 %", Crowd(0.90, models=different), 2400, False),
-        ("two models, 90 %, notes", Crowd(0.90, models=different), 2400, True),
+        ("  with notes", Crowd(0.90, models=different), 2400, True),
+        ("  and half as long answers", Crowd(0.90, models=different, brevity=0.5), 2400, True),
+        ("  and a quarter", Crowd(0.90, models=different, brevity=0.25), 2400, True),
         ("two draws of one, 90 %", Crowd(0.90, models=draws, samples=2), 2400, False),
         ("two models, 65 %", Crowd(0.65, models=different), 1200, False),
         ("two draws of one, 65 %", Crowd(0.65, models=draws, samples=2), 1200, False),
@@ -251,7 +257,7 @@ def main() -> None:
         ]
         costs, points = [run.cost for run in runs], [run.difference for run in runs]
         sys.stdout.write(
-            f"{name:24} n={questions}  cost {fmean(costs):.3f} (most {max(costs):.3f})  "
+            f"{name:28} n={questions}  cost {fmean(costs):.3f} (most {max(costs):.3f})  "
             f"points {fmean(points):+.2f} (least {min(points):+.2f})  "
             f"escalated {fmean(run.escalated for run in runs):.3f}  "
             f"stopped {sum(run.stopped for run in runs)}/{SEEDS}\n"

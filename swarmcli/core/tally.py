@@ -36,6 +36,12 @@ class VoteResult:
     """None: unknown, or from the cache, which says nothing about the price."""
     large_usd: float | None = 0.0
 
+    @property
+    def surely_wrong(self) -> float | None:
+        """The share of the votes that is wrong whichever value is right; None where fewer than two have voted."""
+        votes = sum(self.counts.values())
+        return None if votes < 2 else 1 - max(self.counts.values()) / votes
+
     def record(self) -> dict[str, Json]:
         """As JSON, for the journal."""
         return {f.name: getattr(self, f.name) for f in fields(self)}

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from swarmcli.core.canonical import Value, canonical, canonical_number, canonical_text, same
-from swarmcli.core.tally import VoteResult
 from swarmcli.recipe.values import Canonical, Json
 
 Rule = Literal["unanimous", "majority"]
@@ -132,75 +131,6 @@ class Ballot:
         if value is None:
             raise ValueError(f"{voter} abstained")
         return value
-
-
-PILOT = 60
-"""Agreed items of a fan-out that are always audited, where audits are asked for."""
-_WRONG_SHARE = 1 / 6
-
-
-class Audit:
-    """Whether agreement of the small models may be trusted in one fan-out: a sample is asked of the large one as well.
-
-    When more than 1 in 6 of at least 60 audited items differ, routing stops. The figures were chosen by simulation:
-    3 % false stops where the small model is good, 1 % misses where it is bad.
-
-    Args:
-        share: of the agreed items behind the pilot that are audited, 0 to 1; 0 audits nothing, not even a pilot.
-    """
-
-    def __init__(self, share: float) -> None:
-        self._share = share
-        self._due = 0.0
-        self.started = 0
-        """Audits that were begun and not dropped."""
-        self.done = 0
-        self.differing = 0
-        self.stopped = False
-        """Agreement is not to be trusted here; that is final."""
-
-    def take(self) -> bool:
-        """An item agreed: whether it is audited."""
-        if self._share <= 0 or self.stopped:
-            return False
-        if self.take_over():
-            return True
-        self._due += self._share
-        if self._due < 1 - 1e-9:
-            return False
-        self._due -= 1
-        self.started += 1
-        return True
-
-    def take_over(self) -> bool:
-        """An agreed item waits for the pilot: whether it is audited instead of one that was dropped."""
-        if self._share <= 0 or self.started >= PILOT:
-            return False
-        self.started += 1
-        return True
-
-    def audited(self, *, differs: bool) -> None:
-        """An audit has ended with an answer."""
-        self.done += 1
-        self.differing += differs
-        if self.done >= PILOT and self.differing > self.done * _WRONG_SHARE:
-            self.stopped = True
-
-    def dropped(self) -> None:
-        """An audit has ended without an answer: it counts as not begun."""
-        self.started -= 1
-
-    def recall(self, result: VoteResult) -> None:
-        """What an agent of an earlier session has found out."""
-        if result.audited:
-            self.started += 1
-            self.audited(differs=result.differs)
-        self.stopped = self.stopped or result.stopped
-
-    @property
-    def pending(self) -> bool:
-        """The pilot is under way: an item that agrees now should wait for what it says."""
-        return self._share > 0 and not self.stopped and self.done < PILOT <= self.started
 
 
 def vote_value(output: str, text: str, kind: Canonical) -> Value | None:

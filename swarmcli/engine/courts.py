@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Sequence
 
+from swarmcli.core.audit import Audit
 from swarmcli.core.events import Warned
 from swarmcli.core.ports import Emit
 from swarmcli.core.replay import History
 from swarmcli.core.tally import VoteResult, vote_result_of
-from swarmcli.core.votes import Audit
 from swarmcli.recipe.values import Vote
 
 
@@ -52,25 +52,41 @@ class Court:
                 return True
         return False
 
+    def voted(self, result: VoteResult) -> None:
+        """An item was voted on; the one whose votes stop routing says so."""
+        was_stopped = self.stopped
+        self._audit.voted(result.surely_wrong)
+        if self.stopped and not was_stopped:
+            self._wake()
+            self._tell(
+                f"the models voted differently so often (on {self._audit.polled} questions) that more than 1 in 6 of "
+                f"their votes are wrong"
+            )
+
     def audited(self, *, differs: bool) -> None:
         """An audit has ended; the one that stops routing says so."""
         was_stopped = self.stopped
         self._audit.audited(differs=differs)
         self._wake()
         if self.stopped and not was_stopped:
-            audit = self._audit
-            self._emit(
-                Warned(
-                    message=f"the votes of {self._name} are not trusted any more: {audit.differing} of {audit.done} "
-                    f"audited answers differ from {self._vote.escalate}'s, more than 1 in 6; "
-                    f"all others go to {self._vote.escalate}"
-                )
+            self._tell(
+                f"{self._audit.differing} of {self._audit.done} audited answers differ from "
+                f"{self._vote.escalate}'s, more than 1 in 6"
             )
 
     def dropped(self) -> None:
         """An audit has ended without an answer."""
         self._audit.dropped()
         self._wake()
+
+    def _tell(self, reason: str) -> None:
+        """Why nobody asks the small models any more."""
+        self._emit(
+            Warned(
+                message=f"the votes of {self._name} are not trusted any more: {reason}; "
+                f"all others go to {self._vote.escalate}"
+            )
+        )
 
     def _wake(self) -> None:
         """Let everybody who waits look again."""

@@ -74,6 +74,7 @@ class Poll:
         )
         if vote.escalate is None:
             return self._settled(leader)
+        court.voted(self._result)
         if not agreed or leader is None:
             return await self._escalated(vote.escalate, notes=vote.notes)
         return await self._judged(vote.escalate, leader)

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swarmcli.core.audit import Audit
 from swarmcli.core.canonical import canonical_text
 from swarmcli.core.plan import Dependency, Task
 from swarmcli.core.tally import VoteResult, vote_result_of, vote_totals, with_vote
-from swarmcli.core.votes import Audit, Ballot, Voter, majority, vote_value
+from swarmcli.core.votes import Ballot, Voter, majority, vote_value
 from swarmcli.recipe.values import Vote
 
 
@@ -197,6 +198,55 @@ def test_an_earlier_session_is_recalled():
 
     assert (60, 60, 5, False) == (audit.started, audit.done, audit.differing, audit.stopped)
     assert stopped.stopped
+
+
+@pytest.mark.parametrize(
+    ("counts", "wrong"),
+    [
+        ({}, None),
+        ({"1": 1}, None),
+        ({"1": 2}, 0),
+        ({"1": 1, "2": 1}, 1 / 2),
+        ({"1": 2, "2": 1}, 1 / 3),
+        ({"1": 1, "2": 1, "3": 1}, 2 / 3),
+    ],
+)
+def test_votes_that_differ_are_not_all_right(counts, wrong):
+    """At most one value is; who did not vote is no evidence."""
+    assert pytest.approx(wrong) == VoteResult(counts=counts).surely_wrong
+
+
+@pytest.mark.parametrize(("divided", "stopped"), [(20, False), (21, True)])
+def test_routing_stops_when_votes_differ_on_more_than_one_in_three(divided, stopped):
+    """Then more than one vote in six is wrong, whatever the right values are. Before sixty nothing is decided."""
+    audit = Audit(0.01)
+    for index in range(60):
+        assert not audit.stopped
+        audit.voted(0.5 if index < divided else 0.0)
+        audit.voted(None)
+
+    assert stopped is audit.stopped
+    assert not audit.take() if stopped else audit.take()
+
+
+def test_without_audits_nobody_is_judged():
+    """Off is off, however often the votes differ."""
+    audit = Audit(0.0)
+    for _ in range(200):
+        audit.voted(0.5)
+
+    assert not audit.stopped
+
+
+def test_divided_votes_of_an_earlier_session_count():
+    """A resumed run goes on where the first one was."""
+    audit = Audit(0.01)
+    for _ in range(59):
+        audit.recall(VoteResult(counts={"1": 1, "2": 1}, escalated=True))
+    assert not audit.stopped
+
+    audit.voted(0.5)
+    assert audit.stopped
 
 
 @given(

@@ -14,13 +14,25 @@ def test_good_small_models_of_two_kinds_cost_at_most_two_fifths():
     assert not measured.stopped
 
 
-def test_a_bad_small_model_is_found_out():
-    """Two draws of a model that is right in 65 % agree on mistakes: routing stops, and the large model answers all."""
-    measured = measure(Crowd(0.65, models=("small",), samples=2), seed=1, questions=400)
+@pytest.mark.parametrize(
+    "crowd", [Crowd(0.65, models=("small",), samples=2), Crowd(0.65)], ids=["one", "two"]
+)
+def test_a_bad_small_model_is_found_out(crowd):
+    """Draws of a model that is right in 65 % agree on mistakes, two such models disagree all the time: the large model
+    answers everything."""
+    measured = measure(crowd, seed=1, questions=400)
 
     assert measured.stopped
     assert measured.cost <= 1.10
     assert abs(measured.difference) <= 0.5
+
+
+def test_notes_pay_where_the_answers_to_them_are_short():
+    """The votes are shown by default; a large model that answers at a quarter of its length stays as cheap."""
+    measured = measure(Crowd(0.90, brevity=0.25), seed=1, questions=2400, notes=True)
+
+    assert measured.cost <= 0.40
+    assert measured.difference >= -0.5
 
 
 @pytest.mark.parametrize("notes", [True, False])

@@ -364,6 +364,21 @@ async def test_a_good_pilot_lets_the_rest_through():
     assert not votes.recorder.of(Warned)
 
 
+async def test_models_that_never_agree_are_not_asked_for_long():
+    """Sixty questions show it; the large model answers the others alone, without seeing votes."""
+    votes = Votes(
+        AUDITED, {"small": "1", "other": "2", "large": "3"}, tasks=fan_out(100), parallel=1
+    )
+
+    await votes.play()
+
+    assert (60, 60) == (votes.asked.count("small"), votes.asked.count("other"))
+    assert 100 + 60 == votes.asked.count("large"), "sixty were deliberated"
+    assert votes.votes["routing_stopped"]
+    [warning] = votes.recorder.of(Warned)
+    assert "voted differently so often (on 60 questions)" in warning.message
+
+
 async def test_an_audit_that_fails_is_made_up_for_by_one_that_waits():
     """Nobody waits for ever for an audit that will not come."""
     broken = iter([failing()] * 5)
