@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from swarmcli.adapters.atomic import storage_error, write_atomic
-from swarmcli.core.events import SCHEMA_VERSION, Stamped, from_record
+from swarmcli.core.event_json import from_record
+from swarmcli.core.events import SCHEMA_VERSION, Stamped
 from swarmcli.errors import StorageError
 
 # --- one line ---

@@ -29,7 +29,8 @@ from swarmcli.adapters.journal import (
     read_bytes,
     scan,
 )
-from swarmcli.core.events import AgentCompleted, Stamped, to_record
+from swarmcli.core.event_json import to_record
+from swarmcli.core.events import AgentCompleted, Stamped
 from swarmcli.errors import StorageError
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from swarmcli.adapters.journal import read_journal
 from swarmcli.adapters.run_summary import RunSummary, summary
 from swarmcli.adapters.runs import RunDir
 from swarmcli.app.workspace import open_workspace
+from swarmcli.core.event_json import to_record
 from swarmcli.core.events import (
     AgentCancelled,
     AgentCompleted,
@@ -25,7 +26,6 @@ from swarmcli.core.events import (
     PlanRevised,
     RunStarted,
     VoteTallied,
-    to_record,
 )
 from swarmcli.core.replay import replay
 from swarmcli.core.totals import calls_of

@@ -9,7 +9,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TextIO, cast
 
-from swarmcli.core.events import Stamped, to_record
+from swarmcli.core.event_json import to_record
+from swarmcli.core.events import Stamped
 from swarmcli.ui.writer import LineWriter
 
 

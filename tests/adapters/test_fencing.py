@@ -7,7 +7,8 @@ import pytest
 
 from swarmcli.adapters.journal import JournalTail, frame, read_journal, unframe
 from swarmcli.adapters.journal_writer import INLINE_BYTES
-from swarmcli.core.events import AgentCompleted, Warned, to_record
+from swarmcli.core.event_json import to_record
+from swarmcli.core.events import AgentCompleted, Warned
 from swarmcli.errors import StorageError
 from tests.adapters.journals import Display, line, open_log
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swarmcli.core.event_json import from_record, to_record
 from swarmcli.core.events import (
     EVENT_TYPES,
     AgentCompleted,
@@ -18,8 +19,6 @@ from swarmcli.core.events import (
     Stamped,
     Usage,
     Warned,
-    from_record,
-    to_record,
 )
 
 text = st.text(st.characters(codec="utf-8"), max_size=12)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from swarmcli.adapters.journal import encode, frame
 from swarmcli.adapters.runs import RunDir, RunMeta, RunStore
+from swarmcli.core.event_json import to_record
 from swarmcli.core.events import (
     AgentFailed,
     AgentStarted,
@@ -20,7 +21,6 @@ from swarmcli.core.events import (
     RunFailed,
     RunStarted,
     Stamped,
-    to_record,
 )
 from tests.e2e.command import Swarm
 from tests.e2e.test_resume import finished, wait_for

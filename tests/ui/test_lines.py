@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swarmcli.core.event_json import from_record
 from swarmcli.core.events import (
     BY_PROVIDER,
     AgentCompleted,
@@ -32,7 +33,6 @@ from swarmcli.core.events import (
     RunFailed,
     Stamped,
     Warned,
-    from_record,
 )
 from swarmcli.ui.json_lines import JsonLines, json_line
 from swarmcli.ui.lines import PlainLines, guard
