@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.command import Swarm, environment
+from tests.e2e.warm import Service, WarmSwarm, warm_service
 from tests.fakes.openai_server import Server, serve
 
 
@@ -17,11 +18,26 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def swarm(tmp_path: Path, server: Server) -> Swarm:
+def cold(tmp_path: Path, server: Server) -> Swarm:
     """The command on a machine whose `openai/` models are the server."""
     folder = tmp_path / "work"
     folder.mkdir()
     return Swarm(folder, environment(tmp_path, **server.env))
+
+
+@pytest.fixture
+def swarm(request: pytest.FixtureRequest, cold: Swarm) -> Swarm:
+    """The same; where a test is marked `warm`, without the seconds that each process takes to load."""
+    if request.node.get_closest_marker("warm") is None:
+        return cold
+    return WarmSwarm(cold, request.getfixturevalue("warm_processes"))
+
+
+@pytest.fixture(scope="session")
+def warm_processes() -> Iterator[Service]:
+    """Makes the processes of all tests that are marked `warm`."""
+    with warm_service() as service:
+        yield service
 
 
 @pytest.fixture

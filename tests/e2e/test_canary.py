@@ -5,14 +5,15 @@ look like a secret's. A hit is any twelve characters in a row of a key's secret 
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 import pytest
 
 from tests.e2e.command import Swarm
 from tests.e2e.test_terminal import terminal
-from tests.e2e.warm import Warm, warm_command
 from tests.fakes.openai_server import FAULTS, THROTTLED, Seen, Server
+
+pytestmark = pytest.mark.warm
 
 FIRST = "9Qx7ZkV3mWb8Lp2TyRf6JhNc4GdSa5Ue"
 SECOND = "Hw2/Yt7+Kd4Fz9=Xn6Vm3Bq8Rc5Pj"
@@ -42,13 +43,6 @@ limits: {parallel: 200, task_timeout: DEADLINE, timeout: 80s}
 rate: {"openai/*": {parallel: 200}}
 retry: {attempts: 2}
 """
-
-
-@pytest.fixture(scope="module")
-def warm() -> Iterator[Warm]:
-    """The command, loaded once for all runs."""
-    with warm_command() as command:
-        yield command
 
 
 @pytest.fixture
@@ -114,15 +108,13 @@ ERRORS = set(FAULTS) - STOPPING - SILENT - LIMITS
     [*((ERRORS, "60s", mode) for mode in MODES), (LIMITS, "60s", DEBUG), (SILENT, "1s", DEBUG)],
     ids=[*MODES, "limits", "silence"],
 )
-def test_every_fault(
-    keyed: Swarm, warm: Warm, server: Server, faults: set[str], deadline: str, mode: str
-):
+def test_every_fault(keyed: Swarm, server: Server, faults: set[str], deadline: str, mode: str):
     """One agent per fault and key, the model that repeats its key among them: no part of a key is anywhere."""
     write(keyed, faults, deadline)
     if faults is LIMITS:  # once each: a storm of them would end the run before all have come
         server.faults = lambda seen: "ok" if seen.nth else named(seen)
 
-    done = warm(keyed, "run", "canary.yaml", *MODES[mode], timeout_s=100)
+    done = keyed("run", "canary.yaml", *MODES[mode], timeout_s=100)
 
     assert sent(server) == set(KEYS.values())
     assert {named(seen) for seen in server.requests} == faults
@@ -132,13 +124,13 @@ def test_every_fault(
 
 
 @pytest.mark.parametrize("fault", sorted(STOPPING))
-def test_a_refused_key(keyed: Swarm, warm: Warm, server: Server, fault: str):
+def test_a_refused_key(keyed: Swarm, server: Server, fault: str):
     """The provider repeats the key that it refuses; neither the run nor what shows it afterwards does."""
     write(keyed, [fault])
 
-    done = warm(keyed, "run", "canary.yaml", "-v", "--debug")
+    done = keyed("run", "canary.yaml", "-v", "--debug")
     shown = [
-        warm(keyed, *look)
+        keyed(*look)
         for look in (("show", "last", "--json"), ("logs", "last", "--failed"), ("doctor",))
     ]
 
@@ -148,27 +140,27 @@ def test_a_refused_key(keyed: Swarm, warm: Warm, server: Server, fault: str):
     assert leaks(keyed, out=done.out, err=done.err, **said) == {}
 
 
-def test_a_model_that_repeats_its_key(keyed: Swarm, warm: Warm, server: Server):
+def test_a_model_that_repeats_its_key(keyed: Swarm, server: Server):
     """The answer keeps its words; the key in it is masked in the result, the cache, and all that follows from it."""
     write(keyed, ["leaky text"])
 
-    first = warm(keyed, "run", "canary.yaml", "--events", "events.jsonl")
-    again = warm(keyed, "run", "canary.yaml", "--json")
-    logs = warm(keyed, "logs", "last", "a[0]")
+    first = keyed("run", "canary.yaml", "--events", "events.jsonl")
+    again = keyed("run", "canary.yaml", "--json")
+    logs = keyed("logs", "last", "a[0]")
 
     assert (first.code, again.code, len(server.requests), journals(keyed)) == (0, 0, 2, 2)
     assert first.text.count("Your key is") == 2
     assert leaks(keyed, out=first.out, again=again.out, logs=logs.out, err=first.err) == {}
 
 
-def test_a_planner_that_repeats_its_key(keyed: Swarm, warm: Warm, server: Server):
+def test_a_planner_that_repeats_its_key(keyed: Swarm, server: Server):
     """A key in a plan, streamed in pieces, does not reach prompts, events or the screen."""
     server.faults = ()
     server.chunk_chars = 7
     server.routes[:] = [("You plan work", plan_with_key)]
 
     command = ("solve", "Compare three things, each in its own part.", "-m", "openai/fake")
-    done = warm(keyed, *command, "--mode", "swarm", "-v", "--events", "events.jsonl")
+    done = keyed(*command, "--mode", "swarm", "-v", "--events", "events.jsonl")
 
     assert sent(server) == {KEYS["OPENAI_API_KEY"]}
     assert len(server.requests) > 1
@@ -186,11 +178,11 @@ def plan_with_key(_body: object) -> str:
     "key", [f"sk-proj-{FIRST}\n", f"sk-{FIRST[:16]}\nX-Evil: {FIRST[16:]}", f"sk-é{FIRST}", f"sk {FIRST}"],
     ids=["newline", "header", "not ASCII", "blank"],
 )  # fmt: skip
-def test_a_key_that_is_none(keyed: Swarm, warm: Warm, key: str):
+def test_a_key_that_is_none(keyed: Swarm, key: str):
     """A key that cannot stand in a header is refused, or sent as it is; what went wrong is said without it."""
     write(keyed, ["ok"])
 
-    done = warm(keyed, "run", "canary.yaml", "--debug", OPENAI_API_KEY=key)
+    done = keyed("run", "canary.yaml", "--debug", env={"OPENAI_API_KEY": key})
 
     assert done.code in {0, 1, 3, 77}
     assert leaks(keyed, out=done.out, err=done.err) == {}

@@ -10,7 +10,6 @@ import json
 import os
 import random
 import signal
-import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -21,6 +20,8 @@ from swarmcli.adapters.failpoints import POINTS
 from tests.e2e.command import Swarm
 from tests.e2e.torture import SMALL, agent_of, answer, expected_of_small, finished, one_large
 from tests.fakes.openai_server import Server
+
+pytestmark = pytest.mark.warm
 
 KILLS = int(os.environ.get("SWARM_KILLS", "25"))
 SEED = int(os.environ.get("SWARM_SEED") or random.SystemRandom().randrange(1_000_000))
@@ -49,19 +50,14 @@ class Session:
         before = _size(self.folder)
         asked = len(server.requests)
         args = (args[0], Path(args[1]).name, *args[2:])
-        # Into files: nobody reads while the moment is awaited, and a result is longer than a pipe.
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            process = swarm.start(
-                *args, "-q", "--events", str(self._events), "-j", "12", stdout=out, stderr=err
-            )
-            while moment is not None and process.poll() is None:
-                self.folder = self.folder or next(iter(set(swarm.run_folders()) - others), None)
-                if _size(self.folder) - before >= moment:
-                    process.send_signal(signal.SIGKILL)
-                    break
-                time.sleep(0.001)
-            process.wait(timeout=60)
-            self.out, self.err = (file.seek(0) or file.read() for file in (out, err))
+        process = swarm.start(*args, "-q", "--events", str(self._events), "-j", "12")
+        while moment is not None and process.poll() is None:
+            self.folder = self.folder or next(iter(set(swarm.run_folders()) - others), None)
+            if _size(self.folder) - before >= moment:
+                process.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.001)
+        self.out, self.err = process.communicate(timeout=60)
         self.folder = self.folder or next(iter(set(swarm.run_folders()) - others), None)
         self.code = process.returncode
         self.asked = Counter(agent_of(seen.prompt) for seen in server.requests[asked:])

@@ -7,7 +7,7 @@ come out is worked out from what the server did, not from what the program says.
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,9 @@ import pytest
 
 from swarmcli.errors import NO_ACCESS_KINDS, RETRYABLE_KINDS
 from tests.e2e.command import Done, Swarm
-from tests.e2e.warm import Warm, warm_command
 from tests.fakes.openai_server import FAULTS, THROTTLED, Seen, Server, chaos
+
+pytestmark = pytest.mark.warm
 
 AGENTS = 30
 ATTEMPTS = 3
@@ -59,13 +60,6 @@ cache: {{mode: off}}
 """
 
 
-@pytest.fixture(scope="module")
-def warm() -> Iterator[Warm]:
-    """The command, loaded once for all faults."""
-    with warm_command() as command:
-        yield command
-
-
 @dataclass(frozen=True, slots=True)
 class Run:
     """A run, seen from outside."""
@@ -91,7 +85,7 @@ class Run:
 
 
 @pytest.fixture
-def run(swarm: Swarm, warm: Warm, server: Server) -> Callable[..., Run]:
+def run(swarm: Swarm, server: Server) -> Callable[..., Run]:
     """Run the recipe and check what holds for every run, whatever happened in it."""
 
     def run(*, agents: int, merge: str, task_timeout: str = "60s", timeout: str = "80s") -> Run:
@@ -99,8 +93,7 @@ def run(swarm: Swarm, warm: Warm, server: Server) -> Callable[..., Run]:
         text = text.replace("TASK_TIMEOUT", task_timeout).replace("RUN_TIMEOUT", timeout)
         swarm.write("faults.yaml", text)
         server.huge_chars = 10_000_001
-        done = warm(
-            swarm,
+        done = swarm(
             "run",
             "faults.yaml",
             "-m",
@@ -290,7 +283,7 @@ cache: {mode: off}
 
 
 @pytest.mark.parametrize("fault", STREAM_FAULTS)
-def test_a_planner_that_breaks_off(swarm: Swarm, warm: Warm, server: Server, fault: str):
+def test_a_planner_that_breaks_off(swarm: Swarm, server: Server, fault: str):
     """Half a plan is never taken for one: the planner is asked again, or the run fails without a result."""
     deadline = "2s" if fault in SILENT else "60s"
     swarm.write("planned.yaml", PLANNED.replace("TASK_TIMEOUT", deadline))
@@ -298,7 +291,7 @@ def test_a_planner_that_breaks_off(swarm: Swarm, warm: Warm, server: Server, fau
     command = ("run", "planned.yaml", "-m", "openai/fake")
 
     server.faults = lambda seen: fault if plans(seen) else "ok"
-    failed = warm(swarm, *command)
+    failed = swarm(*command)
     always = [seen for seen in server.requests if plans(seen)]
 
     check_streams(failed)
@@ -306,16 +299,14 @@ def test_a_planner_that_breaks_off(swarm: Swarm, warm: Warm, server: Server, fau
     assert failed.out == b""
     assert 1 <= len(always) <= 4
     if fault not in {"401", "stream silent"}:
-        check_second_try(swarm, warm, server, command, fault)
+        check_second_try(swarm, server, command, fault)
 
 
-def check_second_try(
-    swarm: Swarm, warm: Warm, server: Server, command: tuple[str, ...], fault: str
-) -> None:
+def check_second_try(swarm: Swarm, server: Server, command: tuple[str, ...], fault: str) -> None:
     """The same fault once: the plan comes whole at the second request, and each part is done once."""
     server.requests.clear()
     server.faults = lambda seen: fault if plans(seen) and seen.index == 0 else "ok"
-    done = warm(swarm, *command)
+    done = swarm(*command)
     check_streams(done)
     assert done.code == 0
     assert [json.loads(line)["agent"] for line in done.text.splitlines()] == [
@@ -332,14 +323,14 @@ def plans(seen: Seen) -> bool:
 
 
 @pytest.mark.parametrize("fault", ["ok", "401", "leaky 500"])
-def test_a_cold_start(swarm: Swarm, server: Server, fault: str):
+def test_a_cold_start(cold: Swarm, server: Server, fault: str):
     """The same from a shell, without anything loaded before: exit code, stdout and a quiet stderr."""
     text = RECIPE.replace("COUNT", "3").replace("MERGE", "concat")
     text = text.replace("TASK_TIMEOUT", "60s").replace("RUN_TIMEOUT", "80s")
-    swarm.write("faults.yaml", text)
+    cold.write("faults.yaml", text)
     server.faults = lambda _seen: fault
 
-    done = swarm("run", "faults.yaml", "-m", "openai/fake")
+    done = cold("run", "faults.yaml", "-m", "openai/fake")
 
     code = {"ok": 0, "401": 77, "leaky 500": 75}[fault]
     assert (done.code, done.out != b"") == (code, fault == "ok")

@@ -9,6 +9,8 @@ from tests.e2e.command import Swarm
 from tests.e2e.torture import SMALL, agent_of, expected_of_small, finished, one_large, short
 from tests.fakes.openai_server import Server
 
+pytestmark = pytest.mark.warm
+
 RUN = ["run", "small.yaml", "-m", "openai/fake", "--cache", "off", "-j", "2"]
 
 

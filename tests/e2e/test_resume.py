@@ -14,6 +14,8 @@ from tests.adapters.journals import open_log
 from tests.e2e.command import Swarm
 from tests.fakes.openai_server import Reply, Server, prompt_of
 
+pytestmark = pytest.mark.warm
+
 RECIPE = """\
 version: 1
 name: chain
@@ -145,7 +147,7 @@ def test_a_killed_planner_run_keeps_its_plan(swarm: Swarm, server: Server):
         lambda: any(len(finished(f / "journal.jsonl")) >= 2 for f in swarm.run_folders()),
         "two agents",
     )
-    process.kill()
+    process.send_signal(signal.SIGKILL)
     process.communicate()
     server.requests.clear()
 
@@ -164,7 +166,7 @@ def test_two_sessions_of_one_run_are_refused(swarm: Swarm, server: Server):
     wait_for(lambda: len(server.requests) > 0, "a request")
 
     second = swarm("resume", "last")
-    process.kill()
+    process.send_signal(signal.SIGKILL)
     process.communicate()
 
     assert (second.code, second.out) == (1, b"")
@@ -187,7 +189,7 @@ def test_an_answer_before_the_kill_is_not_asked_for_again(swarm: Swarm, server: 
     server.reply = reply
     process = swarm.start("run", "typed.yaml", "-m", "openai/fake", "--cache", "off", "--json")
     wait_for(lambda: len(server.requests) == 2, "the second question")
-    process.kill()
+    process.send_signal(signal.SIGKILL)
     process.communicate()
     second_takes_s = 0.0
 

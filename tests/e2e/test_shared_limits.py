@@ -14,6 +14,8 @@ from tests.e2e.test_resume import wait_for
 from tests.fakes.openai_server import Server
 from tests.fakes.traffic import busiest
 
+pytestmark = pytest.mark.warm
+
 RECIPE = """\
 version: 1
 name: {name}
@@ -39,8 +41,7 @@ class Commands:
         return ["run", f"{name}.yaml", "-j", "50", "--events", f"{name}.jsonl"]
 
     def start(self, name: str, rate: str, items: int) -> "subprocess.Popen[bytes]":
-        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        process = self.swarm.start(*self.recipe(name, rate, items), **silent)
+        process = self.swarm.start(*self.recipe(name, rate, items))
         self.started.append(process)
         return process
 

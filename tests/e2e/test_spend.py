@@ -4,9 +4,13 @@ import json
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.command import Swarm
 from tests.e2e.test_resume import wait_for
 from tests.fakes.openai_server import Reply, Server
+
+pytestmark = pytest.mark.warm
 
 RECIPE = """\
 version: 1

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from swarmcli.adapters.journal import encode, frame
 from swarmcli.adapters.runs import RunDir, RunMeta, RunStore
 from swarmcli.core.event_json import to_record
@@ -26,6 +28,8 @@ from tests.e2e.command import Swarm
 from tests.e2e.test_resume import finished, wait_for
 from tests.e2e.test_terminal import terminal
 from tests.fakes.openai_server import Server, prompt_of
+
+pytestmark = pytest.mark.warm
 
 RECIPE = """\
 version: 1
@@ -73,8 +77,7 @@ def hanging(swarm: Swarm, server: Server) -> Iterator["subprocess.Popen[bytes]"]
     """A run of which one agent is done and one hangs."""
     swarm.write("look.yaml", RECIPE)
     server.faults = lambda seen: "hang" if "Do slow" in seen.prompt else "ok"
-    with (swarm.folder / "run.stderr").open("wb") as stderr:
-        process = swarm.start(*RUN, stderr=stderr)
+    process = swarm.start(*RUN)
     try:
         wait_for(lambda: len(server.asked("Do slow")) == 1, "the slow agent")
         yield process

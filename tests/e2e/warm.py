@@ -1,65 +1,135 @@
 """The command as a process of its own, without the two seconds that importing LiteLLM takes each time.
 
-`warm_command` starts one process that loads everything and then waits. Each run is a fork of it: another process,
+`warm_service` starts one process that loads everything and then waits. Each run is a fork of it: another process,
 with its own folder, environment, standard streams and exit code, that executes `python -m swarmcli`. What depends on
 a cold start is tested elsewhere; a hundred faults are affordable only so.
 
-    python tests/e2e/warm.py     # one JSON object a line on stdin, one exit code a line on stdout
+    python -m tests.e2e.warm     # one order a line on stdin, one answer a line on stdout, all JSON
 """
 
 import gc
+import itertools
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 from tests.e2e.command import Done, Swarm
 
-HUNG = 124 + 256
-"""In place of an exit code: it did not end in time and was killed."""
+
+class Fork:
+    """A running command: as much of `subprocess.Popen` as tests use. Its output goes to files, never to a full pipe."""
+
+    def __init__(self, service: "Service", pid: int, out: Path, err: Path) -> None:
+        self._service = service
+        self._out, self._err = out, err
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """The exit code; None while it runs."""
+        if self.returncode is None:
+            self.returncode = self._service.ask(wait=self.pid, timeout_s=0)
+        return self.returncode
+
+    def wait(self, timeout: float = 60) -> int:
+        """The exit code, when it has ended.
+
+        Raises:
+            TimeoutError: it hung, and was killed.
+        """
+        if self.returncode is None:
+            self.returncode = self._service.ask(wait=self.pid, timeout_s=timeout)
+        if self.returncode is None:
+            self.kill()
+            self._service.ask(wait=self.pid, timeout_s=10)
+            raise TimeoutError(f"did not end in {timeout:g} s\n{self._err.read_text()}")
+        return self.returncode
+
+    def communicate(self, timeout: float = 60) -> tuple[bytes, bytes]:
+        """What it wrote, when it has ended."""
+        self.wait(timeout)
+        return self._out.read_bytes(), self._err.read_bytes()
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+    def send_signal(self, number: int) -> None:
+        """To the process, unless it has ended and somebody knows that."""
+        if self.returncode is None:
+            os.kill(self.pid, number)
 
 
-class Warm:
-    """Runs commands in forks of a process that has loaded everything."""
+class WarmSwarm(Swarm):
+    """A user's shell, whose commands are forks of a process that has loaded everything."""
 
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self._process = process
+    def __init__(self, cold: Swarm, service: "Service") -> None:
+        super().__init__(cold.folder, cold.env)
+        self._service = service
+        self._number = itertools.count()
 
-    def __call__(self, swarm: Swarm, *args: str, timeout_s: float = 30, **env: str) -> Done:
-        """Run to the end, in the user's folder and environment.
+    def __call__(
+        self,
+        *args: str,
+        stdin: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout_s: float = 60,
+    ) -> Done:
+        """Run to the end; with a `stdin` in a process of its own.
 
         Raises:
             TimeoutError: it hung.
         """
-        out, err = swarm.folder.parent / "stdout", swarm.folder.parent / "stderr"
-        order: dict[str, Any] = {
+        if stdin is not None:
+            return super().__call__(*args, stdin=stdin, env=env, timeout_s=timeout_s)
+        process = self.start(*args, env=env)
+        out, err = process.communicate(timeout_s)
+        return Done(process.wait(), out, err.decode("utf-8", "replace"))
+
+    def start(self, *args: str, env: Mapping[str, str] | None = None, **more: Any) -> Any:
+        """Start and return at once; with settings of `subprocess.Popen` in a process of its own."""
+        if more:
+            return super().start(*args, env=env, **more)
+        number = next(self._number)
+        out, err = (self.folder.parent / f"{name}-{number}" for name in ("stdout", "stderr"))
+        order = {
             "args": args,
-            "folder": str(swarm.folder),
-            "env": {**swarm.env, **env},
+            "folder": str(self.folder),
+            "env": {**self.env, **(env or {})},
             "out": str(out),
             "err": str(err),
-            "timeout_s": timeout_s,
         }
+        pid = self._service.ask(start=order)
+        assert pid is not None
+        return Fork(self._service, pid, out, err)
+
+
+class Service:
+    """The process that forks."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+
+    def ask(self, **order: Any) -> int | None:
+        """`start={...}`: a process id. `wait=pid, timeout_s=1`: its exit code; None when it has not ended by then."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
-        code = int(self._process.stdout.readline())
-        said = err.read_bytes().decode("utf-8", "replace")
-        if code == HUNG:
-            raise TimeoutError(f"did not end in {timeout_s:g} s: {args}\n{said}")
-        return Done(code, out.read_bytes(), said)
+        return json.loads(self._process.stdout.readline())
 
 
 @contextmanager
-def warm_command() -> Iterator[Warm]:
+def warm_service() -> Generator[Service]:
     """A process that is ready when this returns, and gone afterwards."""
     root = Path(__file__).parents[2]
     with subprocess.Popen(
@@ -71,7 +141,7 @@ def warm_command() -> Iterator[Warm]:
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        yield Warm(process)
+        yield Service(process)
 
 
 def _become(order: dict[str, Any]) -> NoReturn:
@@ -94,20 +164,19 @@ def _become(order: dict[str, Any]) -> NoReturn:
     sys.exit(0)
 
 
-def _await(pid: int, timeout_s: float) -> int:
+def _await(pid: int, timeout_s: float) -> int | None:
     end = time.monotonic() + timeout_s
-    while time.monotonic() < end:
+    while True:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status)
+        if time.monotonic() >= end:
+            return None
         time.sleep(0.005)
-    os.kill(pid, 9)
-    os.waitpid(pid, 0)
-    return HUNG
 
 
 def main() -> None:
-    """Load, say so, and fork for each line."""
+    """Load, say so, and carry out one order a line."""
     from swarmcli.adapters import litellm_client
 
     litellm_client._LIBRARY.start().result()
@@ -116,10 +185,13 @@ def main() -> None:
     os.write(1, b"ready\n")
     for line in sys.stdin:
         order = json.loads(line)
-        pid = os.fork()
-        if not pid:
-            _become(order)
-        os.write(1, b"%d\n" % _await(pid, order["timeout_s"]))
+        if "wait" in order:
+            answer = _await(order["wait"], order["timeout_s"])
+        else:
+            answer = os.fork()
+            if not answer:
+                _become(order["start"])
+        os.write(1, json.dumps(answer).encode() + b"\n")
 
 
 if __name__ == "__main__":
