@@ -38,7 +38,7 @@ demo: $(STAMP) ## Run a first swarm on a small model on this machine: no key, no
 test: lint types imports ## Run every check that CI runs
 	$(PY) -m pytest -n 2
 
-nightly: $(STAMP) ## Kill runs 500 times and look for lost work (an hour)
+nightly: $(STAMP) ## Kill runs 500 times and look for lost work, then fuzz new ground (ten minutes)
 	SWARM_KILLS=500 $(PY) -m pytest -n 2 -rP tests/e2e/test_crashes.py -k random_kills
 	SWARM_SEED=$$(date +%s) $(PY) -m pytest -n 2 tests/fuzz
 
