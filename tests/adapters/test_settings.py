@@ -6,13 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmcli.adapters.settings import (
-    VARIABLES,
-    Settings,
-    load_dotenv,
-    load_settings,
-    parse_dotenv,
-)
+from swarmcli.adapters.dotenv import load_dotenv, parse_dotenv
+from swarmcli.adapters.settings import VARIABLES, Settings, load_settings
 from swarmcli.errors import UsageError
 
 
@@ -259,9 +254,9 @@ def test_dotenv_stops_at_the_git_root(project: Path, config: Path, tmp_path: Pat
     assert load(project, config).dotenv.values == {"B_TOKEN": "near"}
     lonely = tmp_path / "no" / "repository"
     lonely.mkdir(parents=True)
-    assert load_dotenv({}, lonely).path is None
+    assert load_dotenv({}, lonely, also=()).path is None
     (lonely / ".env").write_text("C_TOKEN=own\n")
-    assert load_dotenv({}, lonely).values == {"C_TOKEN": "own"}
+    assert load_dotenv({}, lonely, also=()).values == {"C_TOKEN": "own"}
 
 
 def test_a_virtualenv_called_dotenv_is_no_file(project: Path, config: Path) -> None:
