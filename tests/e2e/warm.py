@@ -177,9 +177,9 @@ def _await(pid: int, timeout_s: float) -> int | None:
 
 def main() -> None:
     """Load, say so, and carry out one order a line."""
-    from swarmcli.adapters import litellm_client
+    from swarmcli.adapters.litellm_library import LIBRARY
 
-    litellm_client._LIBRARY.start().result()
+    LIBRARY.start().result()
     assert threading.active_count() == 1, "a fork has only the thread that made it"
     gc.freeze()
     os.write(1, b"ready\n")
