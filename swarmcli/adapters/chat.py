@@ -78,7 +78,7 @@ def arguments_of(request: ModelRequest, *, takes_schema: bool) -> dict[str, obje
     """
     model = request.model
     arguments: dict[str, object] = {
-        "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+        "messages": [{"role": m.role, "content": _whole(m.content)} for m in request.messages],
         "timeout": _socket_timeout_s(request.timeout_s),
     }
     temperature = model.temperature if request.temperature is None else request.temperature
@@ -93,6 +93,11 @@ def arguments_of(request: ModelRequest, *, takes_schema: bool) -> dict[str, obje
     if request.extra:
         arguments["extra_body"] = dict(request.extra)
     return arguments
+
+
+def _whole(text: str) -> str:
+    """Without lone surrogates, which models escape in their JSON and which have no form in UTF-8."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _socket_timeout_s(deadline_s: float) -> float:

@@ -109,15 +109,15 @@ def _ignored(path: Path, is_dir: bool, ignores: list[tuple[Path, object]]) -> bo
     )
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> str:
     """A file as text; bytes that are no UTF-8 are replaced.
 
     Raises:
         UsageError: missing, unreadable, too large, or a binary file.
     """
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise UsageError(f"{path} is larger than {MAX_FILE_BYTES // 1_000_000} MB")
+        if path.stat().st_size > max_bytes:
+            raise UsageError(f"{path} is larger than {max_bytes // 1_000_000} MB")
         data = path.read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error

@@ -111,7 +111,7 @@ class _Wrong(Exception):
 
 
 def _model(value: object) -> str:
-    if isinstance(value, str) and value and not re.search(r"\s", value):
+    if isinstance(value, str) and value and value.isprintable() and " " not in value:
         return value
     raise _Wrong("a model; write provider/name")
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from swarmcli.core.budget import cost_of
-from swarmcli.core.events import CallCompleted, CallFailed, Event, Stamped
+from swarmcli.core.events import CallCompleted, CallFailed, Event, MergeCompleted, Stamped
 from swarmcli.core.ports import Clock, ModelClient, ModelReply, ModelRequest, Recorder, TextSink
 from swarmcli.engine.departures import Departures
 from swarmcli.recipe.values import Price
@@ -86,6 +86,8 @@ class Books:
         self._seq = 0
         self.agents: defaultdict[str | None, Taken] = defaultdict(Taken)
         """By agent; what belongs to none (planner, writer) under None."""
+        self.merged_by = ""
+        """The strategy of the last merge."""
         self.departures = Departures(self.emit)
 
     @property
@@ -96,6 +98,8 @@ class Books:
     def emit(self, event: Event) -> None:
         if isinstance(event, CallCompleted | CallFailed):
             self.agents[event.agent] += taken_by(event, self._price_of)
+        if isinstance(event, MergeCompleted):
+            self.merged_by = event.strategy
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         stamped = Stamped(
             seq=self._seq, ts=now, run=self._run, t=self._clock.monotonic(), event=event

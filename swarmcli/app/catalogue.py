@@ -7,6 +7,7 @@ from pathlib import Path
 from swarmcli.adapters.atomic import write_atomic
 from swarmcli.app.source import read_recipe
 from swarmcli.app.workspace import open_workspace
+from swarmcli.core.safe_json import safe_json
 from swarmcli.errors import EXIT_USAGE, RecipeError, UsageError
 from swarmcli.recipe.diagnostic import render_problem, render_problems
 from swarmcli.recipe.load import unsupported
@@ -37,7 +38,7 @@ def list_recipes(*, as_json: bool) -> int:
     found = known_recipes(ws.recipe_path)
     if as_json:
         rows = [{"name": r.name, "description": r.description, "path": str(r.path)} for r in found]
-        out(json.dumps(rows, ensure_ascii=False, indent=2))
+        out(safe_json(rows, indent=2))
         return 0
     width = max((len(r.name) for r in found), default=0)
     for r in found:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from swarmcli.app.intake import Intake, Stdin, take_in
 from swarmcli.app.options import RunOptions
 from swarmcli.app.prepare import Prepared, prepare, require_models
+from swarmcli.app.preview import no_roles
 from swarmcli.app.source import read_recipe
 from swarmcli.app.workspace import Note, Workspace
 from swarmcli.core.blocks import DataBlocks
@@ -159,7 +160,8 @@ def _prepared(
         value = [q.text if target is None else _worded(q) for q in setting.questions]
     intake = setting.take_in(recipe, param.name, value, setting.ws.note)
     first = prepare(setting.ws, intake, setting.options)
-    roles = require_models(first, setting.ws)
+    without_models = setting.options.dry_run and first.roles is None
+    roles = no_roles(first) if without_models else require_models(first, setting.ws)
     if at_once:
         _check_leaves(recipe, first, len(setting.questions))
     model = None if target is None else roles.resolve(target).id

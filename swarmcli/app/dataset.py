@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import cast
 
 from swarmcli.adapters.files import read_text
-from swarmcli.app.intake import Stdin
+from swarmcli.app.intake import MAX_STDIN_BYTES, Stdin
 from swarmcli.core.scoring import NotAQuestion, Question, Scorer, question_of
 from swarmcli.errors import UsageError
 from swarmcli.recipe.values import Json
@@ -20,7 +20,10 @@ def read_questions(source: str, *, scorer: Scorer | None, stdin: Stdin) -> list[
     Raises:
         UsageError: unreadable, empty, or a broken line, with its place.
     """
-    text = stdin.read() if source == "-" else read_text(Path(source))
+    if source == "-":
+        where, text = "standard input", stdin.read()
+    else:
+        where, text = source, read_text(Path(source), max_bytes=MAX_STDIN_BYTES)
     questions: dict[str, Question] = {}
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), start=1):
         if not line.strip():
@@ -28,15 +31,15 @@ def read_questions(source: str, *, scorer: Scorer | None, stdin: Stdin) -> list[
         try:
             question = question_of(_parsed(line), default_id=str(number), scorer=scorer)
         except NotAQuestion as error:
-            raise UsageError(f"{source}:{number}: {error}", hint=SHAPE) from error
+            raise UsageError(f"{where}:{number}: {error}", hint=SHAPE) from error
         if question.id in questions:
             raise UsageError(
-                f"{source}:{number}: its id {question.id[:40]!r} stands on an earlier line, too",
+                f"{where}:{number}: its id {question.id[:40]!r} stands on an earlier line, too",
                 hint="give each question an id of its own, or none",
             )
         questions[question.id] = question
     if not questions:
-        raise UsageError(f"{source} holds no questions", hint=SHAPE)
+        raise UsageError(f"{where} holds no questions", hint=SHAPE)
     return list(questions.values())
 
 

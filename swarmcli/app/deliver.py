@@ -17,8 +17,9 @@ from swarmcli.app.prepare import Prepared
 from swarmcli.app.session import SessionResult
 from swarmcli.core.events import RunEnd
 from swarmcli.core.merge import Merged
+from swarmcli.core.safe_json import safe_json
 from swarmcli.engine.order import RunReport
-from swarmcli.errors import EXIT_GATE, StorageError
+from swarmcli.errors import StorageError
 from swarmcli.recipe.output_schema import validate_output
 from swarmcli.recipe.values import Json
 from swarmcli.ui.answer import answer_text, print_answer
@@ -71,8 +72,8 @@ def write_result(text: str, *, output: str | None, is_prose: bool) -> None:
 
 
 def json_text(value: object) -> str:
-    """JSON for stdout, one document, control characters escaped."""
-    return json.dumps(value, ensure_ascii=False, indent=2) + "\n"
+    """JSON for stdout, one document, with everything escaped that a terminal obeys."""
+    return safe_json(value, indent=2) + "\n"
 
 
 def deliver(run_dir: RunDir, prepared: Prepared, result: SessionResult) -> int:
@@ -84,7 +85,6 @@ def deliver(run_dir: RunDir, prepared: Prepared, result: SessionResult) -> int:
     options, report = prepared.options, result.report
     end, merged = report.end, report.merged
     structured, fault = _structured(prepared, merged)
-    exit_code = EXIT_GATE if fault is not None and end.exit_code == 0 else end.exit_code
     output = options.output or prepared.recipe.output.file
     artifacts: list[str] = []
     text = answer_text(merged.text) if merged is not None else None
@@ -98,14 +98,13 @@ def deliver(run_dir: RunDir, prepared: Prepared, result: SessionResult) -> int:
     with _kept(run_dir):
         if options.format == "json":
             whole = document(report, run=run_dir.id, artifacts=artifacts, structured=structured)
-            whole["exit_code"] = exit_code
             write_result(json_text(whole), output=output, is_prose=False)
         elif options.format == "text" and text is not None:
             write_result(text, output=output, is_prose=structured is None)
         elif text is not None and output is not None:
             write_result(text, output=output, is_prose=False)
     _explain(run_dir, prepared, result, artifacts, fault)
-    return exit_code
+    return end.exit_code
 
 
 @contextlib.contextmanager

@@ -2,10 +2,9 @@
 
 import asyncio
 import contextlib
-import os
 import signal
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,18 +16,31 @@ from swarmcli.app.intake import Stdin
 from swarmcli.app.models import preflight
 from swarmcli.app.options import RunOptions
 from swarmcli.app.prepare import blocks_of
+from swarmcli.app.session import events_file
 from swarmcli.app.sheet import NOTHING
 from swarmcli.app.signals import caught
 from swarmcli.app.trials import Trials
+from swarmcli.app.work import check_output
 from swarmcli.app.workspace import open_workspace
 from swarmcli.core.budget import Budget
 from swarmcli.core.comparison import Answered, Result
+from swarmcli.core.events import Failure
+from swarmcli.core.safe_json import safe_json
 from swarmcli.core.scoring import Scorer
 from swarmcli.core.verdict import StopCause
-from swarmcli.errors import EXIT_OK, EXIT_PARTIAL, StorageError, UsageError, exit_code_of
+from swarmcli.errors import (
+    EXIT_BUDGET,
+    EXIT_OK,
+    EXIT_PARTIAL,
+    EXIT_SIGINT,
+    EXIT_SIGTERM,
+    EXIT_TIMEOUT,
+    UsageError,
+    exit_code_of,
+)
+from swarmcli.recipe.values import Json
 from swarmcli.ui.clean import clean
-from swarmcli.ui.json_lines import JsonLines, json_line
-from swarmcli.ui.say import err
+from swarmcli.ui.say import err, out
 from swarmcli.ui.scores import score_table
 
 DOCUMENT_VERSION = 1
@@ -50,7 +62,12 @@ class EvalOptions:
 def evaluate(dataset: str, wish: EvalOptions, options: RunOptions) -> int:
     """`swarm eval DATASET`; the exit code."""
     ws = open_workspace(quiet=options.quiet)
-    _check_output(options.output)
+    if options.output == "-":
+        raise UsageError(
+            "-o takes a record of each answer, and stdout the table",
+            hint="-o answers.jsonl, or all of it as one JSON document on stdout with --json",
+        )
+    check_output(options.output)
     stdin = Stdin(forbidden=False, note=ws.note)
     everything = read_questions(dataset, scorer=wish.scorer, stdin=stdin)
     setting = Setting(
@@ -61,34 +78,48 @@ def evaluate(dataset: str, wish: EvalOptions, options: RunOptions) -> int:
     )
     configs = configurations(setting, wish.recipe, wish.configs)
     if options.dry_run:
-        return _preview(setting, configs)
+        return _preview(_asked(dataset, wish, setting), configs, options)
     for config in configs:
         if config.first.cache.mode != "only":
             preflight(config.first.models(), ws.surroundings())
     budget = _budget(setting, configs)
-    with _events(options.events) as sink:
+    with contextlib.ExitStack() as stack:
+        sink = None
+        if options.events is not None:
+            sink = events_file(Path(options.events), stack)
+            stack.callback(sink.close)
         trials = Trials(setting, budget=budget, note=ws.note, sink=sink)
         results = asyncio.run(_execute(trials, configs))
-    return _deliver(dataset, wish, setting, trials, results, budget)
+    code = _deliver(_asked(dataset, wish, setting), options, trials, results, budget)
+    _explain(results, trials.stopped_by, kept=all(c.first.cache.mode == "use" for c in configs))
+    return code
 
 
-def _check_output(output: str | None) -> None:
-    if output is None:
-        return
-    path = Path(output).absolute()
-    target = path if path.exists() else path.parent
-    if output in {"", "-"} or path.is_dir() or not os.access(target, os.W_OK):
-        raise UsageError(
-            f"-o {output!r} is no file that can be written",
-            hint="-o answers.jsonl takes a record of each answer; stdout gets the table, or JSON with --json",
-        )
+def _asked(dataset: str, wish: EvalOptions, setting: Setting) -> dict[str, Json]:
+    """What every configuration is asked, as JSON."""
+    return {
+        "schema_version": DOCUMENT_VERSION,
+        "dataset": dataset,
+        "questions": len(setting.questions),
+        "limit": wish.limit,
+        "seed": wish.seed,
+        "scorers": dict(Counter(q.scorer for q in setting.questions)),
+    }
 
 
-def _preview(setting: Setting, configs: Sequence[Configuration]) -> int:
-    err(f"{len(setting.questions)} questions")
+def _preview(
+    asked: Mapping[str, Json], configs: Sequence[Configuration], options: RunOptions
+) -> int:
+    if options.format == "json":
+        rows = [
+            {"name": c.name, "description": c.description, "at_once": c.at_once} for c in configs
+        ]
+        out(json_text({**asked, "configurations": rows}).rstrip("\n"))
+        return EXIT_OK
+    out(f"{asked['questions']} questions, nothing was sent")
     for config in configs:
         runs = "one run" if config.at_once else "a run each"
-        err(f"{clean(config.name)}: {clean(config.description)}, {runs}")
+        out(f"{clean(config.name)}: {clean(config.description)}, {runs}")
     return EXIT_OK
 
 
@@ -105,26 +136,6 @@ def _budget(setting: Setting, configs: Sequence[Configuration]) -> Budget:
         reserve=0.0,
         allow_unpriced=setting.options.allow_unpriced,
     )
-
-
-@contextlib.contextmanager
-def _events(path: str | None) -> Generator[JsonLines | None]:
-    if path is None:
-        yield None
-        return
-    try:
-        with Path(path).open("w", encoding="utf-8") as stream:
-            sink = JsonLines(
-                stream, lambda error: err(f"warning: {path} is incomplete: {error.strerror}")
-            )
-            try:
-                yield sink
-            finally:
-                sink.close()
-    except OSError as error:
-        raise StorageError(
-            f"cannot write {path}: {error.strerror}", hint="choose another --events file"
-        ) from error
 
 
 async def _execute(trials: Trials, configs: Sequence[Configuration]) -> list[Result]:
@@ -151,55 +162,78 @@ def _signals(trials: Trials) -> Generator[None]:
 
 
 def _deliver(
-    dataset: str,
-    wish: EvalOptions,
-    setting: Setting,
+    asked: Mapping[str, Json],
+    options: RunOptions,
     trials: Trials,
     results: Sequence[Result],
     budget: Budget,
 ) -> int:
-    options = setting.options
+    """The records to their file, the table or the document to stdout; the exit code."""
     answers = [answered for result in results for answered in result.answers]
     code = _exit_code(answers, trials.stopped_by, options.min_success)
     records = [answered.record() for answered in answers]
     rows = [result.summary(results[0]) for result in results]
     has_result = any(answered.status == "ok" for answered in answers)
-    if options.format == "json":
-        spent = budget.spent
-        document = {
-            "schema_version": DOCUMENT_VERSION,
-            "status": _status(code, has_result=has_result),
-            "exit_code": code,
-            "dataset": dataset,
-            "questions": len(setting.questions),
-            "limit": wish.limit,
-            "seed": wish.seed,
-            "scorers": dict(Counter(q.scorer for q in setting.questions)),
-            "configurations": rows,
-            "paid_usd": round(spent.cost_usd, 6) if spent.cost_known else None,
-            "duration_s": round(trials.seconds, 3),
-            "records": records,
-        }
-        write_result(json_text(document), output=None, is_prose=False)
-    elif has_result:
-        write_result(score_table(rows), output=None, is_prose=False)
-    if options.output is not None:
-        lines = "".join(f"{json_line(record)}\n" for record in records)
-        write_atomic(Path(options.output), lines.encode("utf-8", "replace"))
-    _explain(answers)
+    spent = budget.spent
+    document = {
+        **asked,
+        "status": _status(code, has_result=has_result),
+        "exit_code": code,
+        "configurations": rows,
+        "paid_usd": round(spent.cost_usd, 6) if spent.cost_known else None,
+        "duration_s": round(trials.seconds, 3),
+        "records": records,
+    }
+    try:
+        if options.output is not None:
+            lines = "".join(f"{safe_json(record)}\n" for record in records)
+            write_atomic(Path(options.output), lines.encode("utf-8", "replace"))
+    finally:  # neither of the two places takes the other one's part with it
+        if options.format == "json":
+            write_result(json_text(document), output=None, is_prose=False)
+        elif has_result:
+            write_result(score_table(rows), output=None, is_prose=False)
     return code
 
 
-def _explain(answers: Sequence[Answered]) -> None:
-    """Why answers are missing, in one line: the most common cause; that others were stopped by it is none."""
+_STOPS = {
+    EXIT_BUDGET: "a cap was reached",
+    EXIT_TIMEOUT: "the time is over",
+    EXIT_SIGINT: "interrupted",
+    EXIT_SIGTERM: "terminated",
+}
+
+
+def _explain(results: Sequence[Result], stopped_by: int | None, *, kept: bool) -> None:
+    """Why answers are missing, how that counts, and what comes next.
+
+    Args:
+        results: of all configurations.
+        stopped_by: the exit code of what ended everything early.
+        kept: whether the same command will find these answers in the cache.
+    """
+    answers = [answered for result in results for answered in result.answers]
     failures = [answered.error for answered in answers if answered.error is not None]
     if not failures:
         return
-    causes = [failure for failure in failures if failure.kind != NOTHING.kind] or failures
-    kind, _ = Counter(failure.kind for failure in causes).most_common(1)[0]
-    why = next(failure.message for failure in causes if failure.kind == kind)
+    wrong = sum(answered.status == "failed" for answered in answers)
     word = "error" if len(failures) == len(answers) else "warning"
-    err(f"{word}: {len(failures)} of {len(answers)} answers are missing: {kind}: {clean(why)}")
+    err(
+        f"{word}: {len(failures)} of {len(answers)} answers are missing: {_causes(failures, stopped_by)} "
+        f"({wrong} counted as wrong, {len(failures) - wrong} not counted)"
+    )
+    if stopped_by is not None and kept:
+        err("hint: the same command goes on from here")
+
+
+def _causes(failures: Sequence[Failure], stopped_by: int | None) -> str:
+    """What ended everything, and the most common failure; that others were stopped by it is none of its own."""
+    words = [_STOPS[stopped_by]] if stopped_by in _STOPS else []
+    told = [failure for failure in failures if failure.kind != NOTHING.kind]
+    if told:
+        kind, _ = Counter(failure.kind for failure in told).most_common(1)[0]
+        words.append(f"{kind}: {clean(next(f.message for f in told if f.kind == kind))}")
+    return "; ".join(words) or NOTHING.message
 
 
 def _exit_code(
@@ -215,10 +249,15 @@ def _exit_code(
     return EXIT_OK if done >= needed * len(answers) - 1e-9 else EXIT_PARTIAL
 
 
-_STATUSES = {EXIT_OK: "ok", EXIT_PARTIAL: "partial", 4: "budget", 124: "timeout"}
+_STATUSES = {
+    EXIT_OK: "ok",
+    EXIT_PARTIAL: "partial",
+    EXIT_BUDGET: "budget",
+    EXIT_TIMEOUT: "timeout",
+}
 
 
 def _status(code: int, *, has_result: bool) -> str:
-    if code in {130, 143}:
+    if code in {EXIT_SIGINT, EXIT_SIGTERM}:
         return "interrupted"
     return _STATUSES.get(code, "failed") if has_result or code in _STATUSES else "failed"

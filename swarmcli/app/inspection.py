@@ -1,6 +1,5 @@
 """Looking at runs: `runs`, `show`, `logs`. Reads folders; imports nothing heavy."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -28,13 +27,25 @@ from swarmcli.core.events import (
     VoteTallied,
 )
 from swarmcli.core.replay import replay
+from swarmcli.core.safe_json import safe_json
 from swarmcli.core.totals import calls_of
 from swarmcli.errors import UsageError
-from swarmcli.ui.checks import Checks, conflict_words, critic_words, revision_words, vote_words
+from swarmcli.ui.checks import (
+    AgentEnd,
+    Checked,
+    Checks,
+    conflict_words,
+    critic_words,
+    revision_words,
+    vote_words,
+)
 from swarmcli.ui.clean import clean, one_line
 from swarmcli.ui.receipt import ReceiptWords
 from swarmcli.ui.say import err, out
 from swarmcli.ui.state import LOCAL_PREFIXES
+
+_CHECKS = ("vote", "critic")
+"""What stays true of an agent that a later session takes over."""
 
 
 def list_runs(*, as_json: bool, most: int) -> int:
@@ -90,16 +101,16 @@ def show(ref: str, *, as_json: bool) -> int:
 
 def _agent_row(agent: dict[str, Any]) -> str:
     said = agent.get("error") or agent.get("because") or (agent.get("output") or "")[:400]
-    checks = [agent[check] for check in ("vote", "critic") if check in agent]
+    checks = [agent[check] for check in _CHECKS if check in agent]
     note = "  ".join([*checks, one_line(said)[:80]])
-    return f"  {agent['agent']:<18} {agent['state']:<10} {one_line(agent.get('model') or ''):<24} {note}"
+    return f"  {one_line(agent['agent']):<18} {agent['state']:<10} {one_line(agent.get('model') or ''):<24} {note}"
 
 
 def _receipt(facts: dict[str, Any], events: Iterable[Event]) -> Iterator[tuple[str, str]]:
     """The lines of the receipt that say something."""
     checks, models = Checks(), set[str]()
     for event in events:
-        if isinstance(event, VoteTallied | CriticJudged | ConflictFound | PlanRevised):
+        if isinstance(event, Checked | AgentEnd):
             checks.feed(event)
         elif isinstance(event, RunStarted):
             models |= set(event.models.values())
@@ -139,7 +150,7 @@ def _facts(run: RunDir, events: Sequence[Event], problems: Iterable[str]) -> dic
 
 
 def _agents(events: Iterable[Event]) -> dict[str, dict[str, Any]]:
-    """The last word on each agent."""
+    """The last word on each agent; how an earlier attempt ended is no part of it."""
     agents: dict[str, dict[str, Any]] = {}
     for event in events:
         if isinstance(event, PlanRevised):
@@ -148,7 +159,10 @@ def _agents(events: Iterable[Event]) -> dict[str, dict[str, Any]]:
                 agents[name] = {"agent": name, "state": "skipped", "because": because}
         elif word := _word_on_agent(event):
             name = str(getattr(event, "agent", ""))
-            agents.setdefault(name, {"agent": name, "state": "running"}).update(word)
+            before = agents.get(name, {})
+            if isinstance(event, AgentStarted | AgentSkipped):
+                before = {key: before[key] for key in _CHECKS if key in before}
+            agents[name] = {"agent": name, "state": "running", **before, **word}
     return agents
 
 
@@ -186,11 +200,7 @@ def logs(ref: str, agent: str | None, *, failed: bool, as_json: bool) -> int:
     if agent is None and not failed:
         for stamped in read.events:
             record = to_record(stamped)
-            out(
-                json.dumps(record, ensure_ascii=False)
-                if as_json
-                else _event_line(stamped.t, stamped.event)
-            )
+            out(safe_json(record) if as_json else _event_line(stamped.t, stamped.event))
         return 0
     agents = _agents(stamped.event for stamped in read.events)
     chosen = (
@@ -216,7 +226,8 @@ def _one(agents: dict[str, dict[str, Any]], agent: str, run: RunDir) -> dict[str
 
 
 def _log_text(facts: dict[str, Any]) -> str:
-    parts = [f"== {facts['agent']}  {facts['state']}  {facts.get('model', '')}"]
+    model = one_line(facts.get("model", ""))
+    parts = [f"== {one_line(facts['agent'])}  {facts['state']}  {model}"]
     titles = [title for title in ("prompt", "output", "error", "because") if facts.get(title)]
     parts += [f"-- {title}\n{clean(str(facts[title]))}" for title in titles]
     return "\n".join(parts) + "\n"
@@ -232,7 +243,7 @@ def _event_line(t: float, event: Event) -> str:
     words += _numbers(event)
     if isinstance(event, AgentFailed):
         words.append(one_line(f"{event.error.kind}: {event.error.message}"))
-    return f"[{t:8.2f}] {event.type:<16} {agent:<14} {' '.join(words)}".rstrip()
+    return f"[{t:8.2f}] {event.type:<16} {one_line(agent):<14} {' '.join(words)}".rstrip()
 
 
 def _numbers(event: Event) -> list[str]:
@@ -260,4 +271,4 @@ def _numbers(event: Event) -> list[str]:
 
 
 def _print_json(value: object) -> None:
-    out(json.dumps(value, ensure_ascii=False, indent=2))
+    out(safe_json(value, indent=2))

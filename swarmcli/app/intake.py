@@ -1,5 +1,6 @@
 """Intake: from a recipe's name and the flags to everything that the run is about, before any model is reached."""
 
+import functools
 import json
 import os
 import select
@@ -18,6 +19,7 @@ from swarmcli.core.plan import Plan, PlanBuilder, Task
 from swarmcli.core.planstream import document_of
 from swarmcli.engine.briefing import Material
 from swarmcli.errors import PlanError, PlanFileError, RecipeError, UsageError
+from swarmcli.recipe.outside import OutsideText, marked
 from swarmcli.recipe.params import bind_params
 from swarmcli.recipe.template import evaluate, render, roots
 from swarmcli.recipe.values import ForEach, Json, Recipe
@@ -151,11 +153,20 @@ def take_in(
     outside = _outside_texts(recipe, options, params, cwd)
     if piped is not None:
         outside["stdin"] = piped
-    shown = {name: blocks.wrap(name, text) for name, text in outside.items()}
-    named = {
-        name: f'[material "{name}": {len(text):,} characters]' for name, text in outside.items()
+    shown = {
+        name: OutsideText(text, functools.partial(blocks.wrap, name))
+        for name, text in outside.items()
     }
-    base: dict[str, object] = {**params, "files": list(files)}
+    named = {
+        name: OutsideText(text, functools.partial(_mention, name, len(text)))
+        for name, text in outside.items()
+    }
+    lists = {
+        param.name: marked(params.get(param.name), functools.partial(blocks.wrap, param.name))
+        for param in recipe.params
+        if param.type == "list" and param.name in _from_file(options)
+    }
+    base: dict[str, object] = {**params, **lists, "files": list(files)}
     variables = {**base, **shown}
     in_task = roots(recipe.task) if recipe.task else frozenset[str]()
     used = [name for name in outside if name in in_task or (name == "stdin" and take_pipe)]
@@ -174,6 +185,11 @@ def take_in(
     )
 
 
+def _mention(name: str, characters: int, _text: str) -> str:
+    """What stands for outside text, and for whatever a template makes of it, where it is named and not shown."""
+    return f'[material "{name}": {characters:,} characters]'
+
+
 def _uses_stdin(recipe: Recipe) -> bool:
     texts = [
         recipe.task,
@@ -187,12 +203,11 @@ def _uses_stdin(recipe: Recipe) -> bool:
 def _outside_texts(
     recipe: Recipe, options: RunOptions, params: Mapping[str, Json], cwd: Path
 ) -> dict[str, str]:
-    """Parameters whose text came from a file or a pipe: shown to models only inside data blocks."""
-    from_file = {
-        name
-        for name, _, value in (a.partition("=") for a in options.params)
-        if value.startswith("@")
-    }
+    """Parameters whose text came from a file or a pipe: shown to models only inside data blocks.
+
+    Those that are lists are no material: a planner needs their items, and is shown them in a block.
+    """
+    from_file = _from_file(options)
     texts: dict[str, str] = {}
     for param in recipe.params:
         value = params.get(param.name)
@@ -201,6 +216,12 @@ def _outside_texts(
         elif param.type == "string" and param.name in from_file and isinstance(value, str):
             texts[param.name] = value
     return texts
+
+
+def _from_file(options: RunOptions) -> set[str]:
+    """The parameters whose value a file or a pipe holds: `-p name=@...`."""
+    given = (assignment.partition("=") for assignment in options.params)
+    return {name for name, _, value in given if value.startswith("@")}
 
 
 def fixed_tasks(recipe: Recipe, variables: Mapping[str, object]) -> tuple[Task, ...]:

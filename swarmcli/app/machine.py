@@ -16,7 +16,9 @@ from swarmcli.adapters.model_table import chat_models
 from swarmcli.adapters.weights import embedded_installed, locate, pull_smollm2
 from swarmcli.app.models import EMBEDDED, TINY_NOTE, choose_default
 from swarmcli.app.workspace import Workspace, open_workspace
+from swarmcli.core.safe_json import safe_json
 from swarmcli.errors import StorageError, SwarmError, UsageError
+from swarmcli.ui.clean import one_line
 from swarmcli.ui.say import err, out
 from swarmcli.ui.terminal import decide
 
@@ -103,12 +105,12 @@ def doctor(*, as_json: bool) -> int:
     ws = open_workspace()
     facts = _facts(ws)
     if as_json:
-        out(json.dumps(facts, ensure_ascii=False, indent=2))
+        out(safe_json(facts, indent=2))
     else:
         for key, value in facts.items():
             many = isinstance(value, list)
             shown = ", ".join(map(str, cast("list[object]", value))) if many else value
-            out(f"{key:<10} {'-' if shown in (None, '') else shown}")
+            out(f"{key:<10} {'-' if shown in (None, '') else one_line(str(shown))}")
     if facts["model"] is None:
         raise providers.no_model_error(os.environ)
     return 0

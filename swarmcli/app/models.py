@@ -1,8 +1,9 @@
 """Which models a run uses, and whether they can be reached: decided and said before anything is sent."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import partial
 
 from swarmcli.adapters import providers
 from swarmcli.adapters.model_table import facts_of
@@ -34,8 +35,9 @@ def choose_roles(recipe: Recipe, overrides: Iterable[str], around: Surroundings)
         return None
     for spec in roles.models.values():
         check_provider(spec, around.env)
-    models = {role: _completed(spec, around.env) for role, spec in roles.models.items()}
-    return replace(roles, models=models)
+    complete = partial(_completed, env=around.env)
+    models = {role: complete(spec) for role, spec in roles.models.items()}
+    return replace(roles, models=models, complete=complete)
 
 
 def choose_default(around: Surroundings) -> tuple[ModelSpec, str] | None:
@@ -62,11 +64,6 @@ def _completed(spec: ModelSpec, env: Mapping[str, str]) -> ModelSpec:
         api_base=spec.api_base or providers.api_base_of(spec.id, env),
         context_window=facts_of(spec).context_window,
     )
-
-
-def resolver(roles: Roles, env: Mapping[str, str]) -> Callable[[str], ModelSpec]:
-    """Role or LiteLLM id -> the model with its endpoint, for fallbacks: answers of two endpoints must not mix."""
-    return lambda name: _completed(roles.resolve(name), env)
 
 
 def models_in_use(

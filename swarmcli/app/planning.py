@@ -1,14 +1,14 @@
 """`swarm plan`: ask for a plan and print it, without running any of it."""
 
 import asyncio
-import os
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from swarmcli.adapters.clock import SystemClock
 from swarmcli.app.compose import PathOrder, compose, share_limits
 from swarmcli.app.deliver import json_text, write_result
 from swarmcli.app.forecast import forecast
-from swarmcli.app.models import preflight, resolver
+from swarmcli.app.models import preflight
 from swarmcli.app.prepare import Prepared, require_models
 from swarmcli.app.preview import estimate_words, no_roles, prompt_before_run
 from swarmcli.app.session import briefing_of, budget_of
@@ -16,7 +16,7 @@ from swarmcli.app.workspace import Workspace
 from swarmcli.core.blocks import DataBlocks
 from swarmcli.core.budget import Budget
 from swarmcli.core.events import CallRetry, Event, Warned
-from swarmcli.core.plan import Dependency, Plan, Task, to_document
+from swarmcli.core.plan import TASK_ID, Dependency, Plan, Task, to_document
 from swarmcli.core.planshape import shape_warnings
 from swarmcli.core.routing import ModeChoice, Roles, single_mode
 from swarmcli.engine.agent import DEFAULT_CALL_TIMEOUT_S
@@ -32,7 +32,8 @@ def print_plan(prepared: Prepared, ws: Workspace, blocks: DataBlocks) -> int:
     """
     if prepared.tasks is not None:
         planned = prepared
-        document = to_document("swarm", [_flat(task, prepared) for task in prepared.tasks])
+        ids = _plan_ids([task.id for task in prepared.tasks])
+        document = to_document("swarm", [_flat(task, prepared, ids) for task in prepared.tasks])
     else:
         roles = require_models(prepared, ws)
         preflight([roles.resolve("planner")], ws.surroundings())
@@ -74,20 +75,30 @@ def _tell_estimate(planned: Prepared, ws: Workspace, blocks: DataBlocks) -> None
         ws.note(f"warning: {warning}")
 
 
-def _flat(task: Task, prepared: Prepared) -> Task:
+def _flat(task: Task, prepared: Prepared, ids: Mapping[str, str]) -> Task:
     """A fixed task as plan v1 can say it: rendered, and with an id that a plan may use."""
     needs = tuple(
-        Dependency(name=_plain(agent), agents=(_plain(agent),))
+        Dependency(name=ids[agent], agents=(ids[agent],))
         for d in task.depends_on
         for agent in d.agents
     )
     return replace(
-        task, id=_plain(task.id), prompt=prompt_before_run(prepared, task), depends_on=needs
+        task, id=ids[task.id], prompt=prompt_before_run(prepared, task), depends_on=needs
     )
 
 
-def _plain(agent: str) -> str:
-    return agent.replace("[", "-").replace("]", "")
+def _plan_ids(agents: Sequence[str]) -> dict[str, str]:
+    """Agent -> an id of its own that a plan may use: `scan[3]` is `scan-3`, where no other task is called that."""
+    ids = {agent: agent for agent in agents if TASK_ID.fullmatch(agent)}
+    taken = set(ids)
+    for place, agent in enumerate(agents, start=1):
+        name = agent.replace("[", "-").replace("]", "")
+        if name in taken or not TASK_ID.fullmatch(name):
+            name = f"t{place}"
+        while agent not in ids and name in taken:
+            name += "_"
+        taken.add(ids.setdefault(agent, name))
+    return ids
 
 
 async def _plan(
@@ -104,7 +115,7 @@ async def _plan(
     clock, budget = SystemClock(), budget_of(prepared)
     shared = share_limits(ws.folders.state, clock=clock, emit=emit)
     order = PathOrder(
-        resolve=resolver(roles, os.environ),
+        resolve=roles.resolve,
         local_parallel=prepared.local_parallel,
         rates=prepared.recipe.rate,
         shared=shared,

@@ -122,12 +122,12 @@ def prepare(
         has_material=bool(intake.materials or intake.files),
     )
     plan = _existing_plan(recipe, roles, options, history)
-    if fixed is not None:
-        mode = ModeChoice(mode="swarm", reason="the tasks are fixed")
-    elif plan is not None:
+    if plan is not None:
         fixed = plan.tasks or None
         declined = single_mode(plan.mode)
         mode = ModeChoice(mode="swarm" if fixed else declined, reason="the plan exists already")
+    elif fixed is not None:
+        mode = ModeChoice(mode="swarm", reason="the tasks are fixed")
     if fixed is not None:
         fixed = with_vote(fixed, recipe.vote)
     _tell_foreign_endpoints(recipe)
@@ -229,13 +229,14 @@ def blocks_of(ws: Workspace) -> DataBlocks:
 def _existing_plan(
     recipe: Recipe, roles: Roles | None, options: RunOptions, history: History | None
 ) -> Plan | None:
+    """The plan of an earlier session of this run, else the one that the user gives."""
     models: Mapping[str, ModelSpec] = roles.models if roles is not None else {}
-    if options.plan_file is not None:
+    if history is None or history.plan is None:
+        if options.plan_file is None:
+            return None
         return read_plan_file(
             options.plan_file, recipe, models=models, max_tasks=options.max_agents or ANY_NUMBER
         )
-    if history is None or history.plan is None:
-        return None
     builder = PlanBuilder(max_tasks=ANY_NUMBER, profiles=recipe.agents, models=models)
     try:
         document = document_of(history.plan)

@@ -17,7 +17,6 @@ from swarmcli.adapters.files import read_text
 from swarmcli.adapters.runs import RunDir
 from swarmcli.app.compose import PathOrder, compose, share_limits
 from swarmcli.app.display import LiveDisplay
-from swarmcli.app.models import resolver
 from swarmcli.app.prepare import Prepared, order_of
 from swarmcli.app.signals import caught
 from swarmcli.app.workspace import Workspace
@@ -88,7 +87,7 @@ async def run_session(
         stack.callback(shared.close)
         client = compose(
             PathOrder(
-                resolve=resolver(roles, os.environ),
+                resolve=roles.resolve,
                 local_parallel=prepared.local_parallel,
                 rates=prepared.recipe.rate,
                 shared=shared,
@@ -148,19 +147,23 @@ def _streams(
     if prepared.options.format == "stream-json":
         yield JsonLines(sys.stdout, reader)
     if prepared.options.events is not None:
-        path = Path(prepared.options.events)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(path.open("a" if resumed else "w", encoding="utf-8"))
-            yield JsonLines(file, _tell_incomplete(path))
-        except OSError as error:
-            raise StorageError(
-                f"cannot write {path}: {error.strerror}", hint="choose another --events file"
-            ) from error
+        yield events_file(Path(prepared.options.events), stack, append=resumed)
 
 
-def _tell_incomplete(path: Path) -> Callable[[OSError], None]:
-    return lambda error: err(f"warning: {path} is incomplete: {error.strerror}")
+def events_file(path: Path, stack: contextlib.ExitStack, *, append: bool = False) -> JsonLines:
+    """The event stream of `--events FILE`; `stack` closes the file.
+
+    Raises:
+        StorageError: it cannot be opened.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = stack.enter_context(path.open("a" if append else "w", encoding="utf-8"))
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {path}: {error.strerror}", hint="choose another --events file"
+        ) from error
+    return JsonLines(file, lambda error: err(f"warning: {path} is incomplete: {error.strerror}"))
 
 
 def budget_of(prepared: Prepared) -> Budget:

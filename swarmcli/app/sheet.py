@@ -5,16 +5,31 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from swarmcli.app.bookkeeping import Books, Taken
+from swarmcli.core.claims import without_section
 from swarmcli.core.comparison import Answered, Result
 from swarmcli.core.events import Failure
+from swarmcli.core.markers import without_markers
 from swarmcli.core.outcomes import Outcome
 from swarmcli.core.scoring import Question, is_correct
 from swarmcli.engine.order import RunReport
+from swarmcli.errors import (
+    EXIT_BUDGET,
+    EXIT_GATE,
+    EXIT_OK,
+    EXIT_PARTIAL,
+    EXIT_SIGINT,
+    EXIT_SIGTERM,
+    EXIT_TIMEOUT,
+)
 
-_NOT_ASKED = frozenset({"budget", "uncalled", "auth", "quota", "no_key"})
+_NOT_ASKED = frozenset({"budget", "cache_miss", "uncalled", "auth", "quota", "no_key"})
 """Failures that say nothing about the answer that would have come."""
 NOTHING = Failure(kind="uncalled", message="the evaluation was stopped before")
 
+ENDS_ALL = frozenset({EXIT_BUDGET, EXIT_TIMEOUT, EXIT_SIGINT, EXIT_SIGTERM})
+"""What ends the evaluation, not only the run in which it happens."""
+_TO_THE_END = frozenset({EXIT_OK, EXIT_PARTIAL, EXIT_GATE})
+"""Any other run was cut short, and what it has is not what its recipe would have answered."""
 _STEPS = 10
 """How often it is said how far a configuration is."""
 
@@ -104,3 +119,23 @@ def unanswered(question: Question, config: str, taken: Taken, failure: Failure) 
         calls=taken.calls,
         error=failure,
     )
+
+
+def answer_of(report: RunReport, books: Books) -> str | None:
+    """What a run answers, without what was added for people; None where it was stopped before its plan was done."""
+    if report.merged is None or report.end.exit_code not in _TO_THE_END:
+        return None
+    text = without_section(report.merged.text)
+    if books.merged_by != "write":
+        return text
+    return without_markers(text, [outcome.agent for outcome in report.outcomes])
+
+
+def failure_of(report: RunReport) -> Failure:
+    """Why a run has no answer."""
+    if report.end.exit_code in ENDS_ALL:
+        return NOTHING
+    if report.end.error is not None:
+        return report.end.error
+    failed = (o.failure for o in report.outcomes if o.state == "failed" and o.failure is not None)
+    return next(failed, NOTHING)

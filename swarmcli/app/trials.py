@@ -1,7 +1,6 @@
 """The trials of an evaluation: every configuration answers every question, one configuration after the other."""
 
 import asyncio
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
@@ -13,12 +12,20 @@ from swarmcli.adapters.shared_allowance import SharedAllowances
 from swarmcli.app.bookkeeping import Books, OwnDraws, Taken, current
 from swarmcli.app.compose import PathOrder, compose, share_limits
 from swarmcli.app.configurations import Configuration, Setting, prepared_for
-from swarmcli.app.models import resolver
 from swarmcli.app.prepare import Prepared, order_of
 from swarmcli.app.session import briefing_of
-from swarmcli.app.sheet import NOTHING, Note, Sheet, answered, by_question, unanswered
+from swarmcli.app.sheet import (
+    ENDS_ALL,
+    NOTHING,
+    Note,
+    Sheet,
+    answer_of,
+    answered,
+    by_question,
+    failure_of,
+    unanswered,
+)
 from swarmcli.core.budget import Budget
-from swarmcli.core.claims import without_section
 from swarmcli.core.comparison import Answered, Result
 from swarmcli.core.events import (
     AgentCompleted,
@@ -39,18 +46,12 @@ from swarmcli.core.verdict import StopCause
 from swarmcli.engine.order import RunReport
 from swarmcli.engine.run import Run
 from swarmcli.errors import (
-    EXIT_BUDGET,
     EXIT_NO_ACCESS,
     EXIT_SIGINT,
     EXIT_SIGTERM,
-    EXIT_TIMEOUT,
-    ModelError,
     SwarmError,
 )
 from swarmcli.recipe.values import Json, ModelSpec, Price
-
-_ENDS_ALL = frozenset({EXIT_BUDGET, EXIT_TIMEOUT, EXIT_SIGINT, EXIT_SIGTERM})
-"""What ends the evaluation, not only the run in which it happens."""
 
 
 class Trials:
@@ -123,7 +124,7 @@ class Trials:
         first = config.first
         path = compose(
             PathOrder(
-                resolve=resolver(config.roles, os.environ),
+                resolve=config.roles.resolve,
                 local_parallel=first.local_parallel,
                 rates=first.recipe.rate,
                 shared=shared,
@@ -188,9 +189,9 @@ class Trials:
         books = self._books(config, f"{config.name}/{question.id}", self._show)
         report = await self._run(config, prepared, books, client)
         sheet.book(report, books)
-        text = without_section(report.merged.text) if report.merged is not None else None
-        if report.end.exit_code in _ENDS_ALL or text is None:
-            ending = unanswered(question, config.name, books.whole, _failure_of(report))
+        text = answer_of(report, books)
+        if text is None:
+            ending = unanswered(question, config.name, books.whole, failure_of(report))
         else:
             path = cast("Mapping[str, Json]", report.end.totals["critical_path"])
             seconds = cast("float", path["seconds"])
@@ -226,7 +227,7 @@ class Trials:
             report = await run.execute()
         finally:
             self._running.discard(run)
-        if report.end.exit_code in _ENDS_ALL:
+        if report.end.exit_code in ENDS_ALL:
             self.stopped_by = self.stopped_by or report.end.exit_code
         return report
 
@@ -276,15 +277,3 @@ def _of_agents(
         return answered(question, config.name, last.output, taken, seconds)
     failed = (o.failure for o in outcomes if o.state == "failed" and o.failure is not None)
     return unanswered(question, config.name, taken, next(failed, NOTHING))
-
-
-def _failure_of(report: RunReport) -> Failure:
-    """Why a run has no answer."""
-    if report.end.exit_code in _ENDS_ALL:
-        return NOTHING
-    error = report.error
-    if error is not None:
-        kind = error.kind if isinstance(error, ModelError) else "internal"
-        return Failure(kind=kind, message=error.message)
-    failed = (o.failure for o in report.outcomes if o.state == "failed" and o.failure is not None)
-    return next(failed, NOTHING)

@@ -220,7 +220,7 @@ class _Ready:
     display: tuple[Display, LiveDisplay]
 
 
-def _check_output(output: str | None) -> None:
+def check_output(output: str | None) -> None:
     """A place that cannot take the result is refused before anything is paid for.
 
     Raises:
@@ -238,7 +238,7 @@ def _check_output(output: str | None) -> None:
 
 
 def _checked(prepared: Prepared, ws: Workspace) -> _Ready:
-    _check_output(prepared.options.output)
+    check_output(prepared.options.output)
     roles = require_models(prepared, ws)
     if prepared.cache.mode != "only":
         preflight(prepared.models(), ws.surroundings())

@@ -88,7 +88,9 @@ def run_command(arguments: list[str]) -> int:
     except Exception as error:
         if debug:
             raise
-        err(f"error: {type(error).__name__}: {error}\nhint: {ISSUES_HINT}")
+        from swarmcli.ui.clean import clean
+
+        err(f"error: {type(error).__name__}: {clean(str(error))}\nhint: {ISSUES_HINT}")
         return EXIT_FAILED
     return code if isinstance(code, int) else 0
 

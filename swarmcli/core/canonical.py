@@ -7,46 +7,31 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from fractions import Fraction
 from typing import cast
 
+from swarmcli.core.fences import fenced_blocks
+from swarmcli.core.numerals import numerals, plain
 from swarmcli.recipe.values import Canonical, Json
 
 Value = str | float
 """A canonical value; compare with `same`."""
 
 ABSOLUTE = 1e-6
-_RELATIVE = 1e-9
-_QUOTES = "\"'`*_ "
+RELATIVE = 1e-9
+_QUOTES = "\"'`*_ \u2018\u2019\u201c\u201d\u00ab\u00bb"
+_MARKUP = _QUOTES + "$[]{}"
 _MAX_CHARS = 100_000
 """Of a longer answer only the end is looked at: that is where the result stands."""
 
-_TIMES: Mapping[str, float] = {
-    "thousand": 1e3,
-    "million": 1e6,
-    "mn": 1e6,
-    "billion": 1e9,
-    "bn": 1e9,
-    "trillion": 1e12,
-}
-_DIGITS = r"\d{1,3}(?:(?:,\d{3})+|(?:'\d{3})+|(?:[\u2009\u202f\u00a0 ]\d{3})+)(?!\d)|\d+"
-_DECIMAL = rf"(?:{_DIGITS})(?:\.\d+)?|\.\d+"
-_NUMBER = re.compile(
-    r"(?P<minus>(?<![\w)])[-\u2212\u2013]\s?)?(?:[$\u20ac\u00a3\u00a5\u20b9]\s?)?(?P<minus2>(?<![\w)])[-\u2212])?"
-    rf"(?:\\[dt]?frac\{{(?P<top>{_DECIMAL})\}}\{{(?P<bottom>{_DECIMAL})\}}"
-    rf"|(?:(?P<whole>\d+)[ ](?=\d+/\d))?(?P<number>{_DECIMAL})(?P<exp>[eE][+-]?\d{{1,3}})?"
-    rf"(?:\s?/\s?(?P<over>{_DECIMAL}))?)"
-    rf"(?P<percent>\s?(?:\\?%|percent\b|per cent\b))?(?:\s?(?P<times>{'|'.join(_TIMES)})\b)?",
-    re.IGNORECASE,
-)
+_GAP = r"(?:[^\w.,;?!\\]|_|\\(?:[a-z]+(?=[{ ])|[(\[]))*"
+"""What may stand between `answer`, `is` and a letter: spaces, brackets, emphasis, quotes, `\boxed{`."""
 _CHOICE_WORDS = re.compile(
-    r"\b(?:answer|option|choice)\b[\s*_]*(?:is|:|=)?[\s*_]*[(\[]?"
-    r"((?-i:[A-HJ-Z])|[a-z](?=[)\]*_.,;:!\"]|\s*$))[)\]]?(?![\w'])",
+    rf"\b(?:answer|option|choice)\b{_GAP}(?:is\b{_GAP})?"
+    r"((?-i:[A-HJ-Z])(?!\s*(?:[,/&]|and|or)\s*\(?(?-i:[A-Z])\b)|(?-i:[a-zI])(?=[)\]}*_.,;:!\"'$\\]|\s*$))(?!\w|'\w)",
     re.IGNORECASE,
 )
-"""`a` and `I` are words as well: they name a choice only where nothing follows them."""
-_CHOICE_ALONE = re.compile(r"[(\[]?([A-Za-z])(?:[)\].:]|$)")
-_FENCE = re.compile(r"```[^\n`]*\n(.*?)```", re.DOTALL)
+"""`a` and `I` are words as well: they name a choice only where nothing follows them. `A and C` names none."""
+_CHOICE_ALONE = re.compile(rf"{_GAP}([A-Za-z])(?:[)\].:}}]|\*\*|$)")
 
 
 def canonical_text(text: str) -> str:
@@ -56,25 +41,27 @@ def canonical_text(text: str) -> str:
 
 
 def canonical_number(text: str) -> float | None:
-    r"""The last number in `text`; None when there is none.
+    r"""The last number in `text`; None when there is none. A digit of a name or of a unit (CO2, m^2) counts only alone.
 
-    Currency signs, thousands separators and units are dropped; `3/4`, `1 1/2`, `\frac{3}{4}`, `75 %` and `2 million`
-    are understood.
+    Currency signs, thousands separators and units are dropped; `3/4`, `1 1/2`, `\frac{3}{4}`, `75 %`, `2 million` and
+    `2 \times 10^6` are understood.
     """
-    found = None
-    for match in _NUMBER.finditer(text[-_MAX_CHARS:]):
-        value = _value_of(match)
-        found = found if value is None else value
-    return found
+    found = glued = None
+    for numeral in numerals(plain(text[-_MAX_CHARS:])):
+        if numeral.glued:
+            glued = numeral.value
+        else:
+            found = numeral.value
+    return glued if found is None else found
 
 
 def canonical_choice(text: str) -> str | None:
     """The letter of a multiple-choice answer, in lower case; else the text itself."""
-    stripped = text.strip().strip("*_`\"'")
+    stripped = text.strip().strip(_MARKUP)
     named = _CHOICE_WORDS.findall(stripped)
     if named:
         return str(named[-1]).casefold()
-    for line in (stripped, stripped.rpartition("\n")[2].strip().strip("*_`\"'")):
+    for line in (stripped, stripped.rpartition("\n")[2].strip().strip(_MARKUP)):
         alone = _CHOICE_ALONE.match(line)
         if alone is not None:
             return alone[1].casefold()
@@ -84,7 +71,7 @@ def canonical_choice(text: str) -> str | None:
 def canonical_json(text: str) -> str | None:
     """Compact JSON with sorted keys, in which 1 and 1.0 are the same; None when `text` holds no JSON."""
     stripped = text.strip()
-    candidates = [stripped, *reversed(_FENCE.findall(stripped)), stripped.rpartition("\n")[2]]
+    candidates = [stripped, *reversed(fenced_blocks(stripped)), stripped.rpartition("\n")[2]]
     for candidate in candidates:
         try:
             value = cast("Json", json.loads(candidate))
@@ -114,13 +101,8 @@ def canonical_of(value: Json) -> Value:
     if isinstance(value, int | float):
         return float(value)
     if isinstance(value, str):
-        match = _NUMBER.search(value)
-        number = canonical_number(value)
-        bare = match is not None and not re.search(r"[^\W\d_]", value[: match.start()])
-        rest = "" if match is None else value[match.end() :].strip()
-        if number is not None and bare and not re.search(r"\d", rest) and len(rest.split()) <= 2:
-            return number
-        return canonical_text(value)
+        number = _bare_number(plain(value))
+        return canonical_text(value) if number is None else number
     return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"))
 
 
@@ -128,35 +110,16 @@ def same(one: Value, other: Value) -> bool:
     """Whether two canonical values are equal; numbers within 1e-6."""
     if isinstance(one, str) or isinstance(other, str):
         return one == other
-    return math.isclose(one, other, rel_tol=_RELATIVE, abs_tol=ABSOLUTE)
+    return math.isclose(one, other, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
 
 
-def _value_of(match: re.Match[str]) -> float | None:
-    try:
-        value = _magnitude(match)
-    except (ValueError, ZeroDivisionError, OverflowError):
+def _bare_number(text: str) -> float | None:
+    """The number of a text that is nothing but one, with a sign or words for its unit; else None."""
+    number = next(numerals(text), None)
+    if number is None or re.search(r"[^\W\d_]", text[: number.start]):
         return None
-    if match["percent"]:
-        value /= 100
-    if match["times"]:
-        value *= _TIMES[match["times"].casefold()]
-    value = -value if match["minus"] or match["minus2"] else value
-    return value if math.isfinite(value) else None
-
-
-def _magnitude(match: re.Match[str]) -> float:
-    if match["top"]:
-        return float(Fraction(_digits(match["top"])) / Fraction(_digits(match["bottom"])))
-    number = _digits(match["number"])
-    if match["over"]:
-        return float(
-            Fraction(match["whole"] or 0) + Fraction(number) / Fraction(_digits(match["over"]))
-        )
-    return float(number + (match["exp"] or ""))
-
-
-def _digits(text: str) -> str:
-    return re.sub(r"[^\d.]", "", text)
+    rest = text[number.end :]
+    return number.value if not re.search(r"\d", rest) and len(rest.split()) <= 2 else None
 
 
 def _plain(value: Json) -> Json:

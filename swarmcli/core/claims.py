@@ -3,15 +3,16 @@
 The protocol of keyed claims follows LLMxMapReduce (arXiv 2410.09342), whose ablation lost 15 to 35 points without it.
 """
 
-import math
-import re
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, cast
+from typing import Literal, cast
 
-from swarmcli.core.canonical import Value, canonical_of, same
+from swarmcli.core.alike import Alike
+from swarmcli.core.canonical import same
 from swarmcli.core.outcomes import Outcome
-from swarmcli.core.replies import Claim
+from swarmcli.core.quantities import Quantity, canonical_unit, stated_by
+from swarmcli.core.replies import Claim, text_of
 from swarmcli.recipe.values import Json
 
 MAX_LISTED = 100
@@ -19,16 +20,8 @@ MAX_LISTED = 100
 _HEADING = "## Conflicts"
 _MAX_SHOWN = 200
 """Longest key or value in the section of a result, in characters."""
-_MEASURE = re.compile(
-    r"[^\W\d_]{1,3}(?:/[^\W\d_]+)?|°.*|square|cubic"
-    r"|(?:kilo|centi|milli|micro|mega|giga|tera)?"
-    r"(?:met(?:er|re)|gram|tonne|ton|lit(?:er|re)|watt|volt|joule|byte|bit|hertz)s?"
-    r"|(?:mile|yard|pound|ounce|acre|hectare|second|minute|hour|day|week|month|year|dollar|euro|cent|degree)s?"
-    r"|feet|foot|inch|inches",
-    re.IGNORECASE,
-)
-"""What makes the word behind a number a unit of its own: 5 km and 5000 m differ in it, 5 guests and 6 people do not."""
-_QUANTITY = re.compile(r"(?P<number>.*\d[.,]?\s?%?)(?P<words>(?:\s*[^\W\d_][^\d]*)?)", re.DOTALL)
+_MAX_SIDES = 10
+"""Most values of one conflict that are told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +81,7 @@ def find_conflicts(claims: Iterable[tuple[str, Claim]]) -> list[Conflict]:
     topics: dict[str, _Topic] = {}
     for agent, claim in claims:
         key = " ".join(claim.key.split())
-        stated = _stated_by(claim) if key else None
+        stated = stated_by(claim) if key else None
         if stated is not None:
             topics.setdefault(key.casefold(), _Topic(key=key)).add(agent, claim, stated)
     return [conflict for topic in topics.values() for conflict in topic.conflicts()]
@@ -105,13 +98,17 @@ def conflicts_among(outcomes: Iterable[Outcome]) -> list[Conflict]:
 
 
 def position_of(conflict: Conflict, answer: Json) -> Position | None:
-    """The position that `answer` agrees with; None when it is a value of its own, or none at all."""
-    given = _stated_by(Claim(key=conflict.key, value=answer, unit=conflict.unit))
+    """The position that `answer` agrees with; None when it is a value of its own, or none at all.
+
+    Of values without a unit it may name one, as agents may.
+    """
+    given = stated_by(Claim(key=conflict.key, value=answer, unit=conflict.unit))
     if given is None:
         return None
     for position in conflict.positions:
-        known = _stated_by(Claim(key=conflict.key, value=position.value, unit=conflict.unit))
-        if known is not None and same(known.value, given.value) and known.unit == given.unit:
+        known = stated_by(Claim(key=conflict.key, value=position.value, unit=conflict.unit))
+        comparable = known is not None and known.unit in {given.unit, ""}
+        if known is not None and comparable and same(known.value, given.value):
             return position
     return None
 
@@ -139,9 +136,7 @@ def conflicts_section(settled: Iterable[Settled]) -> str:
     left = [one.conflict for one in settled if one.chosen is None]
     lines = [
         f"- {shown(conflict.key)}: "
-        + " or ".join(
-            f"{with_unit(p.value, conflict.unit)} ({_named(p.agents)})" for p in conflict.positions
-        )
+        + sides(conflict, " or ", lambda value, agents: f"{value} ({agents})")
         for conflict in left[:MAX_LISTED]
     ]
     lines += [f"- and {len(left) - MAX_LISTED} more"] if len(left) > MAX_LISTED else []
@@ -154,15 +149,35 @@ def without_section(text: str) -> str:
     return before if found else text
 
 
+def sides(conflict: Conflict, between: str, side: Callable[[str, str], str]) -> str:
+    """The values of a conflict on one line, each with the agents that state it; the first ones of very many.
+
+    Args:
+        conflict: what is disputed.
+        between: a word for between two of them, with its spaces.
+        side: puts a value and its agents together.
+    """
+    told = [
+        side(with_unit(shown(p.value), conflict.unit), _named(p.agents))
+        for p in conflict.positions[:_MAX_SIDES]
+    ]
+    more = len(conflict.positions) - _MAX_SIDES
+    return between.join([*told, *([f"{more} more values"] if more > 0 else [])])
+
+
 def shown(value: Json) -> str:
     """A claim's key or value on one line, cut."""
-    text = " ".join((value if isinstance(value, str) else str(value)).split())
+    text = one_line(value)
     return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 1] + "…"
 
 
-def with_unit(value: Json, unit: str) -> str:
-    """The value on one line, with its unit unless it says it itself."""
-    text = shown(value)
+def one_line(value: Json) -> str:
+    """All of a claim's key or value, on one line."""
+    return " ".join(text_of(value).split())
+
+
+def with_unit(text: str, unit: str) -> str:
+    """A value with its unit, unless it says it itself."""
     return text if not unit or text.casefold().endswith(unit.casefold()) else f"{text} {unit}"
 
 
@@ -171,60 +186,9 @@ def _named(agents: Sequence[str], most: int = 5) -> str:
     return ", ".join(agents[:most]) + (f" and {more} more" if more > 0 else "")
 
 
-class _Quantity(NamedTuple):
-    """A claim's value in the form in which it is compared."""
-
-    value: Value
-    unit: str
-    named: str
-    """The unit as it was written."""
-    said: Json
-    """The value as it was stated, with the factor that stood in its unit: 1200 and "million USD" are "1200 million"."""
-
-
-def _stated_by(claim: Claim) -> _Quantity | None:
-    """What the claim states; None when that is nothing that can be compared."""
-    try:
-        return _quantity(claim)
-    except (OverflowError, RecursionError, ValueError):  # 10**400, a thousand brackets
-        return None
-
-
-def _quantity(claim: Claim) -> _Quantity | None:
-    """Number and unit, also where the unit stands in the value ("5 km") or a factor in the unit ("million USD")."""
-    value = claim.value
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return None
-    unit = " ".join(claim.unit.split())
-    number = canonical_of(value)
-    if isinstance(number, str):
-        return _Quantity(number, canonical_unit(unit), unit, value) if number else None
-    written = str(value).strip()
-    parts = _QUANTITY.fullmatch(written) if isinstance(value, str) else None
-    if parts is not None:
-        written, inside = parts["number"].strip(), " ".join(parts["words"].split())
-        factor, _, rest = inside.partition(" ")
-        if factor and _with_factor(written, factor) is not None:
-            written, inside = f"{written} {factor}", rest
-        unit = "" if unit == "%" and written.endswith("%") else unit
-        unit = unit or (inside if _MEASURE.fullmatch(inside.partition(" ")[0]) else "")
-    number = cast("float", canonical_of(written))
-    said, (factor, _, rest) = value, unit.partition(" ")
-    scaled = _with_factor(written, factor) if factor else None
-    if scaled is not None:
-        said, number, unit = f"{value} {factor}", scaled, rest
-    return _Quantity(number, canonical_unit(unit), unit, said)
-
-
-def _with_factor(number: str, word: str) -> float | None:
-    """The number with `word` behind it, where that is a factor (percent, million) and not a unit."""
-    scaled = canonical_of(f"{number} {word}")
-    return scaled if isinstance(scaled, float) and scaled != canonical_of(number) else None
-
-
 @dataclass(slots=True, kw_only=True)
 class _Stated:
-    quantity: _Quantity
+    quantity: Quantity
     value: Json
     agents: list[str] = field(default_factory=list[str])
     sources: list[str] = field(default_factory=list[str])
@@ -235,40 +199,40 @@ class _Topic:
     """Everything that was said under one key."""
 
     key: str
+    by_unit: defaultdict[str, Alike[_Stated]] = field(
+        default_factory=lambda: defaultdict(Alike[_Stated])
+    )
     stated: list[_Stated] = field(default_factory=list[_Stated])
 
-    def add(self, agent: str, claim: Claim, quantity: _Quantity) -> None:
-        for known in self.stated:
-            if known.quantity.unit == quantity.unit and same(known.quantity.value, quantity.value):
-                break
-        else:
-            known = _Stated(quantity=quantity, value=quantity.said)
-            self.stated.append(known)
+    def add(self, agent: str, claim: Claim, quantity: Quantity) -> None:
+        one = _Stated(quantity=quantity, value=quantity.said)
+        known = self.by_unit[quantity.unit].put(quantity.value, one)
+        if known is one:
+            self.stated.append(one)
         known.agents.append(agent)
         if claim.source:
             known.sources.append(claim.source)
 
     def conflicts(self) -> list[Conflict]:
-        units = list(dict.fromkeys(s.quantity.unit for s in self.stated if s.quantity.unit))
+        units = [unit for unit in self.by_unit if unit]
         if len(units) <= 1:  # who left the unit out meant the only one that was named
             return self._conflict(self.stated)
-        return [
-            conflict
-            for unit in ("", *units)
-            for conflict in self._conflict([s for s in self.stated if s.quantity.unit == unit])
-        ]
+        stated = defaultdict[str, list[_Stated]](list)
+        for one in self.stated:
+            stated[one.quantity.unit].append(one)
+        return [conflict for unit in ("", *units) for conflict in self._conflict(stated[unit])]
 
     def _conflict(self, stated: Sequence[_Stated]) -> list[Conflict]:
-        groups: list[list[_Stated]] = []
+        alike, groups = Alike[list[_Stated]](), list[list[_Stated]]()
         for one in stated:
-            for group in groups:
-                if same(group[0].quantity.value, one.quantity.value):
-                    group.append(one)
-                    break
-            else:
-                groups.append([one])
-        if len(groups) < 2 or len({agent for one in stated for agent in one.agents}) < 2:
-            return []  # one agent alone that names several values has a list to tell, or an unclear key
+            new: list[_Stated] = []
+            group = alike.put(one.quantity.value, new)
+            if group is new:
+                groups.append(group)
+            group.append(one)
+        speakers = {frozenset(agent for one in group for agent in one.agents) for group in groups}
+        if len(groups) < 2 or len(speakers) < 2:
+            return []  # who names several values has a list to tell, and all who speak tell the same one
         unit = next((s.quantity.named for s in stated if s.quantity.named), "")
         return [Conflict(key=self.key, positions=tuple(map(_position, groups)), unit=unit)]
 
@@ -279,9 +243,3 @@ def _position(group: Sequence[_Stated]) -> Position:
         agents=tuple(dict.fromkeys(agent for one in group for agent in one.agents)),
         sources=tuple(dict.fromkeys(source for one in group for source in one.sources)),
     )
-
-
-def canonical_unit(unit: str) -> str:
-    """Equal for units that differ only in case, spacing or a plural s."""
-    folded = " ".join(unit.split()).casefold().rstrip(".")
-    return folded[:-1] if len(folded) > 3 and folded.endswith("s") else folded

@@ -75,7 +75,10 @@ def paired(reference: Mapping[str, bool], other: Mapping[str, bool]) -> Paired |
 def sign_test(won: int, lost: int) -> float:
     """The two-sided exact p-value of `won` against `lost` where both are equally likely."""
     n = won + lost
-    tail = sum(math.comb(n, k) for k in range(min(won, lost) + 1))
+    ways = tail = 1
+    for k in range(min(won, lost)):  # binomial coefficients, each from the one before
+        ways = ways * (n - k) // (k + 1)
+        tail += ways
     return min(1.0, 2 * tail / 2**n)
 
 

@@ -252,10 +252,11 @@ class CallHedged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnCompleted:
-    """An agent's model call that is not its last was answered: a resumed run does not ask it again."""
+    """A model call on whose answer something builds was answered: a resumed run does not ask it again."""
 
     type: ClassVar[str] = "turn.completed"
-    agent: str
+    agent: str | None = None
+    """Whose call it was, and not its last; None for one about a conflict between agents."""
     key: str
     """The input key of the request."""
     output: str

@@ -4,14 +4,13 @@ Keyed claims instead of transcripts follow LLMxMapReduce (arXiv 2410.09342), who
 without them.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from swarmcli.core.canonical import Value, canonical_of
-from swarmcli.core.claims import Settled, canonical_unit, with_unit
-from swarmcli.core.claims import shown as short
-from swarmcli.core.replies import Claim
+from swarmcli.core.claims import Settled, shown, sides, with_unit
+from swarmcli.core.quantities import canonical_unit
+from swarmcli.core.replies import Claim, text_of
 from swarmcli.recipe.values import Json
 
 
@@ -24,7 +23,7 @@ class _Fact:
     sources: list[str] = field(default_factory=list[str])
 
     def line(self) -> str:
-        value = " ".join(f"{_whole(self.claim.value)} {self.claim.unit}".split())
+        value = " ".join(f"{text_of(self.claim.value)} {self.claim.unit}".split())
         sources = [" ".join(source.split()) for source in dict.fromkeys(self.sources)]
         source = f" ({'; '.join(sources)})" if sources else ""
         markers = ", ".join(dict.fromkeys(self.agents))
@@ -56,22 +55,16 @@ def conflict_lines(conflicts: Sequence[Settled]) -> list[str]:
 
 
 def _conflict_line(settled: Settled) -> str:
-    conflict = settled.conflict
-    sides = " against ".join(
-        f"{with_unit(position.value, conflict.unit)} [{', '.join(position.agents)}]"
-        for position in conflict.positions
-    )
-    chosen = settled.chosen
-    end = "unresolved" if chosen is None else f"resolved: {with_unit(chosen.value, conflict.unit)}"
-    return f"- {short(conflict.key)}: {sides} ({end})"
+    conflict, chosen = settled.conflict, settled.chosen
+    told = sides(conflict, " against ", lambda value, agents: f"{value} [{agents}]")
+    end = "unresolved"
+    if chosen is not None:
+        end = f"resolved: {with_unit(shown(chosen.value), conflict.unit)}"
+    return f"- {shown(conflict.key)}: {told} ({end})"
 
 
 def _identity(value: Json) -> Value:
     try:
         return canonical_of(value)
     except (OverflowError, ValueError):  # 10**400 is a number, too
-        return _whole(value)
-
-
-def _whole(value: Json) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        return text_of(value)

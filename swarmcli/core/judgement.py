@@ -8,11 +8,11 @@ import json
 from dataclasses import dataclass
 from typing import Literal, cast
 
+from swarmcli.core.fences import fenced_blocks
 from swarmcli.recipe.values import Json
 
 Verdict = Literal["accept", "reject", "unsure"]
 MAX_ERROR_CHARS = 2000
-_FENCE = "```"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +44,8 @@ def last_object(text: str) -> dict[str, Json]:
     """The JSON object that ends `text`: its last line, or the fenced block that it ends with; empty without one."""
     stripped = text.strip()
     last = stripped.rpartition("\n")[2].strip()
-    if last == _FENCE:
-        last = stripped.removesuffix(_FENCE).rpartition(_FENCE)[2].partition("\n")[2]
+    if last.endswith("```"):
+        last = "".join(fenced_blocks(stripped)[-1:])
     try:
         value: object = json.loads(last)
     except (ValueError, RecursionError):

@@ -6,7 +6,10 @@ Asked for in the prompts of reducer and writer, and read here: what no marker na
 import re
 from collections.abc import Iterator, Sequence
 
-_MARKER = re.compile(r"\[((?:[^\[\]\n]|\[\d+\]){1,400})\]")
+_MARKER = re.compile(r"\[((?:[^\[\]\n]|\[\d+\])+)\]")
+_MARKER_AND_SPACE = re.compile(f"[ ]?{_MARKER.pattern}")
+_LINKS = frozenset({"agent", "agents", "and", "to"})
+"""Words that models put between the ids."""
 _ITEM = re.compile(r"(?<![\w-])[\w-]{1,64}\[\d{1,9}\]")
 _NAME = re.compile(r"[\w-]+(?:\[\d+\])?")
 _BETWEEN = re.compile(r"\s+to\s+|\s*\.\.+\s*|\s*\u2013\s*")
@@ -43,6 +46,19 @@ def unused(text: str, agents: Sequence[str]) -> tuple[str, ...]:
     """
     used = cited(text, agents)
     return tuple(agent for agent in agents if agent not in used) if used else ()
+
+
+def without_markers(text: str, agents: Sequence[str]) -> str:
+    """The text without the markers of `agents`; brackets that hold anything else stay."""
+    names = frozenset(agents)
+
+    def kept(match: re.Match[str]) -> str:
+        words = [word for word in _NAME.findall(match[1]) if word.casefold() not in _LINKS]
+        named = words and all(word in names or cited(f"[{word}]", agents) for word in words)
+        return "" if named else match[0]
+
+    text = _MARKER_AND_SPACE.sub(kept, text)
+    return _ITEM.sub(lambda match: "" if match[0] in names else match[0], text)
 
 
 def _spans(marker: str) -> Iterator[tuple[str, str]]:

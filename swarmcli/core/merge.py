@@ -7,6 +7,7 @@ from typing import cast
 
 from swarmcli.core.outcomes import Outcome
 from swarmcli.core.plan import Task
+from swarmcli.core.safe_json import safe_json
 from swarmcli.core.votes import majority
 from swarmcli.recipe.values import Json, MergeStrategy
 
@@ -56,12 +57,12 @@ def merge_in_code(strategy: MergeStrategy, leaves: Sequence[Outcome]) -> Merged:
             return Merged(text=_concat(leaves))
         case "jsonl":
             records = [record_of(leaf, i) for i, leaf in enumerate(leaves)]
-            lines = [json.dumps(record, ensure_ascii=False) for record in records]
+            lines = [safe_json(record) for record in records]
             return Merged(text="\n".join(lines), structured=cast("list[Json]", records))
         case "json":
             records = [record_of(leaf, i) for i, leaf in enumerate(leaves)]
             return Merged(
-                text=json.dumps(records, ensure_ascii=False, indent=2),
+                text=safe_json(records, indent=2),
                 structured=cast("list[Json]", records),
             )
         case "table":

@@ -82,15 +82,39 @@ def piece_budget(budget: int) -> int:
     return max(_LEAST_PIECE, budget // 2 - _TAG_TOKENS)
 
 
-def left_out(group: Sequence[Piece], condensed: str) -> list[Piece]:
+def condensed(group: Sequence[Piece], text: str) -> list[Piece]:
+    """A group behind its reducer: the one piece that it became, and what the reducer forgot.
+
+    Args:
+        group: what the reducer was shown.
+        text: its answer; without one the group stays as it is.
+    """
+    return [joined(group, text), *left_out(group, text)] if text else list(group)
+
+
+def joined(group: Sequence[Piece], text: str) -> Piece:
+    """One piece that stands for the whole group."""
+    agents = agents_of(group)
+    return Piece(name=span_name(agents), agents=agents, text=text)
+
+
+def halved(parts: Sequence[Sequence[Piece]]) -> list[Sequence[Piece]]:
+    """Each part as two, in order; one of a single piece stays."""
+    halves = [(part[: len(part) // 2], part[len(part) // 2 :]) for part in parts]
+    return [half for pair in halves for half in pair if half]
+
+
+def left_out(group: Sequence[Piece], text: str) -> list[Piece]:
     """What a reducer forgot of its group, to be carried on as it is: nothing where it cites nobody, or everybody.
 
     A single agent's result is carried whole; of a piece that was condensed before, the lines that cite whom it forgot.
+    A marker that an agent has put into its own result says nothing about the agent whom it names.
     """
     agents = agents_of(group)
-    found = cited(condensed, agents)
+    found = cited(text, agents)
     if not found:
         return []  # a model that does not keep markers: there is nothing to check it by
+    found -= {name for piece in group for name in cited(piece.text, agents) - {*piece.agents}}
     carried: list[Piece] = []
     for piece in group:
         forgotten = tuple(agent for agent in piece.agents if agent not in found)

@@ -153,6 +153,8 @@ class PlanBuilder:
             faults.append(f"the plan has {len(self._drafts)} tasks, {self._max_tasks} are allowed")
         if faults:
             raise PlanError(_listed(faults))
+        if self._accepted:
+            mode = "swarm"  # whatever the planner calls it: these tasks are run
         return Plan(mode=mode, tasks=tuple(self._accepted.values()), folded=dict(self._stand_in))
 
     def _check(self, draft: TaskDraft) -> None:
@@ -163,7 +165,7 @@ class PlanBuilder:
             self._faults.append(f"two tasks have the id {name}")
         if draft.id in draft.depends_on:
             self._faults.append(f"task {name} depends on itself")
-        if not draft.prompt.strip():
+        if is_blank(draft.prompt):
             self._faults.append(f"task {name} has an empty prompt")
         if self._strict and draft.agent is not None and draft.agent not in self._profiles:
             self._faults.append(
@@ -220,6 +222,11 @@ class PlanBuilder:
             cycle: list[str] = list(reversed(error.args[1]))
             return [f"tasks depend on each other in a circle: {_chain(cycle)}"]
         return []
+
+
+def is_blank(prompt: str) -> bool:
+    """Nothing to do: no text, or the dots that stand for a text where the form of a plan is shown."""
+    return not prompt.strip(" \t\r\n.\u2026")
 
 
 def _listed(faults: list[str]) -> str:

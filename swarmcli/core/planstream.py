@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from swarmcli.core.plan import PLAN_VERSION, SINGLE_MODES, TaskDraft
+from swarmcli.core.plan import PLAN_VERSION, SINGLE_MODES, TaskDraft, is_blank
 from swarmcli.errors import PlanError
 from swarmcli.recipe.values import Json
 
@@ -24,6 +24,14 @@ _OBJECT = re.compile(r'\{\s*"')
 _IN_STRING = re.compile(r'["\\]')
 _OUTSIDE = re.compile(r'["{}\[\]]')
 _DRAFT_KEYS = ("id", "prompt", "depends_on", "agent", "model")
+_BEGUN = re.compile(_TASKS.pattern + r"\s*\{")
+_A_MODE, _TASKS_IN_IT = 1, 2
+"""What an answer has to say, in ascending order; 0: the form of a plan and nothing in it."""
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+"|\'(?:[^\'\\]|\\.)*+\'', re.DOTALL)
+_LEFT_OUT = re.compile(r"\.\.\.|\u2026|//|/\*|#")
+_PROMPT_KEY = re.compile(r"""["'\u201c\u201d\u2018\u2019]prompt["'\u201c\u201d\u2018\u2019]\s*:""")
+_DECODER = json.JSONDecoder(strict=False)
+"""Takes line breaks inside texts, which weak models do not escape."""
 
 Decode = Callable[[str], object]
 
@@ -128,7 +136,7 @@ class PlanStream:
         if end is None:
             return len(piece)
         try:
-            drafts.append(draft_of(json.loads("".join(self._object))))
+            drafts.append(draft_of(_DECODER.decode("".join(self._object))))
         except (ValueError, RecursionError, PlanError):
             self._state = "after"
         else:
@@ -164,9 +172,10 @@ def parse_plan(text: str, *, repair: Decode | None = None) -> PlanDocument:
 
 
 def _parse(text: str, repair: Decode | None) -> PlanDocument:
-    plans = [plan for value in _json_values(text) for plan in _plans_in(value)]
-    if plans:
-        return document_of(next((plan for plan in plans if not _is_empty(plan)), plans[0]))
+    plans = [plan for value in json_values(text) for plan in _plans_in(value)]
+    best = max(plans, key=_substance, default=None)
+    if best is not None and (_substance(best) == _TASKS_IN_IT or not _BEGUN.search(text)):
+        return document_of(best)
     start = _plan_start(text)
     if start is None:
         raise PlanError('the answer holds no JSON object with "tasks"')
@@ -174,27 +183,48 @@ def _parse(text: str, repair: Decode | None) -> PlanDocument:
     if end is None:
         raise PlanError("the JSON is truncated: it ends before its closing brace")
     try:
-        value: object = json.loads(text[start:end])
+        value: object = _DECODER.decode(text[start:end])
     except ValueError as error:
-        value = repair(text[start:end]) if repair is not None else None
-        for plan in _plans_in(value):
-            return document_of(plan)
+        for plan in _plans_in(repair(text[start:end]) if repair is not None else None):
+            document = document_of(plan)
+            if _every_task_is_in(document, text[start:end], text[end:]):
+                return document
         raise PlanError(f"the JSON is malformed: {error}") from None
     for plan in _plans_in(value):
         return document_of(plan)
     raise PlanError('the JSON holds no "tasks"')
 
 
-def _json_values(text: str) -> Iterator[object]:
-    """The JSON values of `text`, outermost ones only: a list inside a broken or truncated plan is no plan."""
-    decoder = json.JSONDecoder()
+def _every_task_is_in(document: PlanDocument, sloppy: str, rest: str) -> bool:
+    """Whether a lenient reader, which passes over what it cannot make sense of, has found all that was written.
+
+    Args:
+        document: what it found.
+        sloppy: what it read.
+        rest: what follows: where quotes are missing, a bracket within a prompt seems to end the plan.
+
+    Raises:
+        PlanError: `..., {"id": "t30"` or `// and so on`: not all tasks were written.
+    """
+    if dots := _LEFT_OUT.search(_QUOTED.sub("", sloppy)):
+        raise PlanError(f"the JSON holds {dots[0]!r} between its values: every task must be in it")
+    written = len(_PROMPT_KEY.findall(sloppy)) + len(_PROMPT_KEY.findall(rest))
+    return written <= len(document.drafts)
+
+
+def json_values(text: str) -> Iterator[object]:
+    """The JSON values of `text`, outermost ones only: a list inside a broken or truncated plan is no plan.
+
+    Raises:
+        RecursionError: one is nested too deeply.
+    """
     position = 0
     for _ in range(_MOST_VALUES):
         match = _OPEN.search(text, position)
         if match is None:
             return
         try:
-            value, position = decoder.raw_decode(text, match.start())
+            value, position = _DECODER.raw_decode(text, match.start())
         except json.JSONDecodeError as error:
             # Whatever was read up to the fault belongs to the broken value. This also keeps the search linear.
             position = max(match.start() + 1, error.pos)
@@ -231,19 +261,35 @@ def _plans_in(value: object, depth: int = 2) -> Iterator[object]:
                 yield from _plans_in(cast("dict[str, object]", part), depth - 1)
 
 
-def _is_empty(plan: object) -> bool:
-    return isinstance(plan, dict) and not cast("dict[str, object]", plan).get("tasks", True)
+def _substance(plan: object) -> int:
+    """Which of several plans in one answer counts, the most first: planners show the form, and what they decline."""
+    entries = cast("dict[str, object]", plan).get("tasks") if isinstance(plan, dict) else plan
+    if not isinstance(entries, list) or not entries:
+        return _A_MODE if _declines(cast("object", plan)) else 0
+    prompts = [
+        cast("dict[str, object]", entry).get("prompt")
+        for entry in cast("list[object]", entries)
+        if isinstance(entry, dict)
+    ]
+    blank = all(isinstance(prompt, str) and is_blank(prompt) for prompt in prompts)
+    return 0 if prompts and blank else _TASKS_IN_IT
 
 
 def _looks_like_plan(value: object) -> bool:
     if isinstance(value, dict):
-        keys = cast("dict[str, object]", value)
-        return isinstance(keys.get("tasks"), list) or keys.get("mode") in SINGLE_MODES
+        tasks = cast("dict[str, object]", value).get("tasks")
+        return isinstance(tasks, list) or _declines(cast("object", value))
     if isinstance(value, list) and value:
         return all(
             isinstance(entry, dict) and "prompt" in entry for entry in cast("list[object]", value)
         )
     return False
+
+
+def _declines(plan: object) -> bool:
+    """It names a mode of one call."""
+    mode = cast("dict[str, object]", plan).get("mode") if isinstance(plan, dict) else None
+    return isinstance(mode, str) and mode in SINGLE_MODES
 
 
 def document_of(value: object, *, strict: bool = False) -> PlanDocument:

@@ -65,7 +65,8 @@ class _Phase:
         """Calls that followed one another."""
         number, last_s = 0, float("-inf")
         for span in self._by_end():
-            if span.busy_s > 0 and span.ended_s - span.busy_s >= last_s - _SAME_MOMENT_S:
+            began_s = span.ended_s - span.busy_s
+            if span.busy_s > 0 and last_s < span.ended_s and began_s >= last_s - _SAME_MOMENT_S:
                 number, last_s = number + 1, span.ended_s
         return number
 
@@ -77,7 +78,8 @@ class _Phase:
             last_s = max(last_s, span.ended_s)
 
     def _by_end(self) -> list[Span]:
-        return sorted(self.spans, key=lambda span: span.ended_s)
+        """Of those that ended together the longest first, which the others count in."""
+        return sorted(self.spans, key=lambda span: (span.ended_s, -span.busy_s))
 
 
 def receipt(
@@ -95,7 +97,7 @@ def receipt(
     Args:
         outcomes: every agent.
         planner: its calls.
-        writer: its calls; those made side by side are one span.
+        writer: its calls, some of them side by side.
         judge: questions about conflicts between agents, some of them side by side.
         steps: agent -> its calls that followed one another; one for each that worked where nobody counted.
     """

@@ -148,8 +148,8 @@ def revise(
         None when nothing would change.
 
     Raises:
-        PlanError: it touches a task that ended well, or the plan would be none: a cycle, an unknown dependency,
-            an id twice, too many tasks.
+        PlanError: it touches a task that ended well, only takes tasks away (a failure must not vanish), or the plan
+            would be none: a cycle, an unknown dependency, an id twice, too many tasks.
     """
     known = {task.id: task for task in tasks}
     wanted = _changes(known, answer)
@@ -240,4 +240,6 @@ def _difference(before: Sequence[Task], after: tuple[Task, ...]) -> Revision | N
     staying = {task.id for task in after} - again
     removed = tuple(task.id for task in before if task.id not in staying)
     added = tuple(task.id for task in after if task.id in again)
-    return Revision(tasks=after, added=added, removed=removed) if added or removed else None
+    if removed and not added:
+        raise PlanError(f"nothing would make up for {removed[0]!r}, which it only removes")
+    return Revision(tasks=after, added=added, removed=removed) if added else None

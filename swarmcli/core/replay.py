@@ -40,10 +40,10 @@ class History:
     """What these calls were for; a session that goes on feeds them further."""
     end: RunEnd | None = None
     """The last session's last event; None when it was killed."""
-    turns: Mapping[str, Mapping[str, TurnCompleted]] = field(
-        default_factory=dict[str, dict[str, TurnCompleted]]
+    turns: Mapping[str | None, Mapping[str, TurnCompleted]] = field(
+        default_factory=dict[str | None, dict[str, TurnCompleted]]
     )
-    """Agent -> input key -> the answer of a call that another one had to follow."""
+    """Agent, None for conflicts -> input key -> the answer of a call on which something builds."""
     uncertain: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     """Unfinished agents -> tools, not read-only, whose calls had begun and of which no end is known."""
 
@@ -67,7 +67,7 @@ def replay(events: Iterable[Event]) -> History:
     replans = 0
     calls, accounts = CallBook(), Accounts()
     end: RunEnd | None = None
-    turns: dict[str, dict[str, TurnCompleted]] = {}
+    turns: dict[str | None, dict[str, TurnCompleted]] = {}
     tools: dict[str, dict[str, str]] = {}
     for event in events:
         calls.feed(event)

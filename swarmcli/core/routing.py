@@ -1,11 +1,13 @@
 """Which model answers for which role, and which mode a job needs."""
 
+import contextlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
 from swarmcli.core.plan import SINGLE_MODES
+from swarmcli.core.planstream import json_values
 from swarmcli.errors import UsageError
 from swarmcli.recipe.values import ROLES, Mode, ModelSpec, Recipe, RoleRef
 
@@ -18,6 +20,10 @@ _FALL_BACK_TO: Mapping[str, tuple[str, ...]] = {
 }
 
 
+def _as_it_is(spec: ModelSpec) -> ModelSpec:
+    return spec
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roles:
     """Role -> model, for the five built-in roles and the recipe's own."""
@@ -25,6 +31,8 @@ class Roles:
     models: Mapping[str, ModelSpec]
     reason: str
     """Why the main model was chosen, for the line that is always printed."""
+    complete: Callable[[ModelSpec], ModelSpec] = _as_it_is
+    """What the environment adds to a model that no role names: its endpoint and its window."""
 
     def resolve(self, name: str) -> ModelSpec:
         """The model of a role, or of a LiteLLM id that the recipe or the user wrote.
@@ -36,7 +44,7 @@ class Roles:
             return self.models[name]
         if "/" in name:
             same = [spec for spec in self.models.values() if spec.id == name]
-            return same[0] if same else ModelSpec(id=name)
+            return same[0] if same else self.complete(ModelSpec(id=name))
         raise UsageError(
             f"{name!r} is no model role of this run (roles: {', '.join(self.models)}) and has no provider",
             hint=f"write provider/model, e.g. openai/{name}",
@@ -147,12 +155,24 @@ _MANY = re.compile(
     re.IGNORECASE,
 )
 _ITEM = re.compile(r"^[ \t]*(?:[-*•][ \t]+|\d{1,4}[.)](?!\d)[ \t]*)\S", re.MULTILINE)
+_WORD = re.compile(
+    r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]{1,2}|[^\s\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]+"
+)
+"""Between spaces; about two characters where a script, as Chinese, Japanese and Thai, has none."""
 _SHORT_WORDS = 25
 
 
 def listed_items(job: str) -> int:
-    """Lines of the job that are items of a list: `- x`, `* x`, `1. x`, `2) x`."""
-    return len(_ITEM.findall(job))
+    """Items of the longest list in the job: lines as `- x`, `* x`, `1. x`, `2) x`, or a JSON array.
+
+    An array is what a parameter of type `list` is written as. Numbers do not count: they are rather one thing, a row.
+    """
+    lengths = [len(_ITEM.findall(job))]
+    with contextlib.suppress(RecursionError):
+        for value in json_values(job):
+            entries = cast("list[object]", value) if isinstance(value, list) else []
+            lengths.append(sum(isinstance(entry, str | dict) for entry in entries))
+    return max(lengths)
 
 
 def choose_mode(
@@ -171,7 +191,7 @@ def choose_mode(
     mode = requested or recipe.mode
     if mode != "auto":
         return ModeChoice(mode=mode, reason="--mode" if requested else "the recipe")
-    words = len(task.split())
+    words = len(_WORD.findall(task))
     signal = _signal(task, words, has_material=has_material)
     if signal is None:
         return ModeChoice(

@@ -1,5 +1,6 @@
 """Scores: the questions of a dataset, and whether an answer is the expected one. Pure."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -54,10 +55,11 @@ def question_of(record: Json, *, default_id: str, scorer: Scorer | None) -> Ques
     expected = _first(record, "answer", "expected")
     if not isinstance(text, str) or not text.strip():
         raise NotAQuestion("its question is no text")
-    choices = _choices(record.get("choices"))
-    known = _expected(expected, choices)
+    given, labels = _choices(record.get("choices"))
+    choices = tuple(str(choice).strip() for choice in given)
+    known = _expected(expected, given, labels)
     chosen = scorer or _scorer_for(known, choices)
-    if canonical(known, "text" if chosen == "exact" else chosen) is None:
+    if not _fits(chosen, known):
         raise NotAQuestion(f"its answer {known[:40]!r} is no {chosen}")
     named = record.get("id")
     if not isinstance(named, str | int | None) or isinstance(named, bool):
@@ -78,35 +80,57 @@ def _first(record: Mapping[str, Json], *names: str) -> Json:
     raise NotAQuestion(f"it has no {' or '.join(repr(name) for name in names)}")
 
 
-def _choices(value: Json) -> tuple[str, ...]:
-    """The texts of the choices; also in the form {"text": [...], "label": [...]}, whose labels are replaced by ours."""
-    given = value.get("text") if isinstance(value, dict) else value
-    if given is None and value is None:
-        return ()
+def _choices(value: Json) -> tuple[Sequence[Json], Sequence[str]]:
+    """The choices and their labels; also in the form {"text": [...], "label": [...]}. Asked for are labels of ours."""
+    if value is None:
+        return (), ()
+    given, labels = (
+        (value.get("text"), value.get("label")) if isinstance(value, dict) else (value, None)
+    )
     if not isinstance(given, list) or not 2 <= len(given) <= len(LABELS):
         raise NotAQuestion(f"its choices are no list of 2 to {len(LABELS)}")
     if not all(isinstance(choice, str | int | float) for choice in given):
         raise NotAQuestion("its choices are no texts")
-    return tuple(str(choice).strip() for choice in given)
+    if labels is None:
+        return given, ()
+    if not isinstance(labels, list) or len(labels) != len(given):
+        raise NotAQuestion("its choices have another number of labels")
+    return given, [str(label).strip() for label in labels]
 
 
-def _expected(value: Json, choices: Sequence[str]) -> str:
-    """The expected answer; of choices their label.
-
-    The dataset may name a choice by its position (a whole number, from 0), its text or its label.
-    """
-    if not isinstance(value, str | int | float):
+def _expected(value: Json, given: Sequence[Json], labels: Sequence[str]) -> str:
+    """The expected answer; of choices our label."""
+    missing = isinstance(value, float) and math.isnan(value)  # as some programs write it
+    if missing or not isinstance(value, str | int | float):
         raise NotAQuestion("its answer is neither text nor a number")
     text = str(value).rpartition(_WORKED_OUT)[2].strip()
-    if not choices:
+    if not given:
         return text
-    if type(value) is int and 0 <= value < len(choices):
-        return LABELS[value]
-    if text in choices:
-        return LABELS[choices.index(text)]
-    if len(text) == 1 and text.upper() in LABELS[: len(choices)]:
-        return text.upper()
-    raise NotAQuestion(f"its answer {text[:40]!r} is none of its choices")
+    place = _place(value, text, given, labels)
+    if place is None:
+        raise NotAQuestion(f"its answer {text[:40]!r} is none of its choices")
+    return LABELS[place]
+
+
+def _place(value: Json, text: str, given: Sequence[Json], labels: Sequence[str]) -> int | None:
+    """Which choice is meant.
+
+    The dataset may name it by its own label, as it stands among the choices, by its position (a whole number, from 0),
+    or by our label (`B`, `b`, `(B)`, `B.`); what comes first in this list counts.
+    """
+    texts = [str(choice).strip() for choice in given]
+    if text in labels:
+        return labels.index(text)
+    alike = [t if type(c) is type(value) else None for c, t in zip(given, texts, strict=True)]
+    if text in alike:
+        return alike.index(text)
+    if type(value) is int and 0 <= value < len(given):
+        return value
+    if text in texts:
+        return texts.index(text)
+    letter = _LETTER.fullmatch(text.upper())
+    place = len(given) if letter is None else LABELS.index(letter[1])
+    return place if place < len(given) else None
 
 
 def _scorer_for(expected: str, choices: Sequence[str]) -> Scorer:
@@ -114,6 +138,13 @@ def _scorer_for(expected: str, choices: Sequence[str]) -> Scorer:
         return "choice"
     is_number = isinstance(canonical_of(expected), float)
     return "number" if is_number and not any(map(str.isalpha, expected)) else "exact"
+
+
+def _fits(scorer: Scorer, expected: str) -> bool:
+    """Whether an answer of that kind can be the expected one: else every model would seem to fail."""
+    if scorer == "choice":
+        return _LETTER.fullmatch(expected.upper()) is not None
+    return canonical(expected, "text" if scorer == "exact" else scorer) is not None
 
 
 def _with_choices(text: str, choices: Sequence[str]) -> str:
@@ -124,11 +155,11 @@ def _with_choices(text: str, choices: Sequence[str]) -> str:
 def value_of(question: Question, answer: str) -> Value | None:
     """What an answer says, in the form in which it is compared; None where it says nothing of that kind."""
     value = canonical(answer, "text" if question.scorer == "exact" else question.scorer)
-    if question.scorer == "choice" and value is not None:
-        for label, choice in zip(LABELS, question.choices, strict=False):
-            if value == canonical(choice, "text"):
-                return label.casefold()
-    return value
+    labels = [label.casefold() for label in LABELS[: len(question.choices)]]
+    if question.scorer != "choice" or value is None or value in labels:
+        return value
+    texts = [canonical(choice, "text") for choice in question.choices]
+    return labels[texts.index(value)] if value in texts else value
 
 
 def is_correct(question: Question, answer: str) -> bool:

@@ -28,8 +28,10 @@ class VoteResult:
     """It came to another value."""
     stopped: bool = False
     """Routing had stopped when this agent ended."""
+    jury: str = ""
+    """Who voted and who decided; whether other models are to be trusted it does not say."""
     small_calls: int = 0
-    """Votes that were answered."""
+    """Votes that were answered, those included that were not trusted any more later on."""
     large_calls: int = 0
     """Answers of the escalation model, audits included."""
     small_usd: float | None = 0.0

@@ -67,6 +67,9 @@ def totals(
         "votes": vote_totals(o.vote for o in outcomes if o.vote is not None),
         "doubts": {
             "insufficient": [o.agent for o in outcomes if o.status == "insufficient"],
+            "conflicting": [
+                o.agent for o in outcomes if o.status == "conflict" and o.verdict != "reject"
+            ],
             "rejected": [o.agent for o in outcomes if o.verdict == "reject"],
         },
         "conflicts": [conflict_record(one) for one in conflicts],

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import cast
 
 from swarmcli.core.events import AgentStarted, AgentUpdated, Failure
@@ -10,8 +11,9 @@ from swarmcli.core.plan import Task
 from swarmcli.core.ports import Clock, ModelClient, ModelRequest, Recorder
 from swarmcli.core.replay import History
 from swarmcli.core.routing import with_thinking
-from swarmcli.engine.asking import Answer, Asking, Question, Taken
-from swarmcli.engine.briefing import Briefing, Inputs, is_tiny
+from swarmcli.core.tally import VoteResult
+from swarmcli.engine.asking import Answer, Asking, Taken
+from swarmcli.engine.briefing import Briefing, Inputs
 from swarmcli.engine.courts import Court, Courts
 from swarmcli.engine.critic import Critic
 from swarmcli.engine.panel import Panel, Seat, with_notes
@@ -62,6 +64,8 @@ class AgentRunner:
         self._history = history
         self._critic = critic
         self._courts = Courts(recorder.emit, history)
+        self._voted: dict[str, VoteResult] = {}
+        """What the votes of this session's agents came to."""
         self.mode: Mode = mode
         self._timeout_s = task_timeout_s or DEFAULT_CALL_TIMEOUT_S
 
@@ -71,21 +75,27 @@ class AgentRunner:
         try:
             request = self._request_of(task, inputs)
         except SwarmError as error:
-            self._emit(AgentStarted(agent=task.id, model=self.model_of(task)))
+            self._emit(AgentStarted(agent=task.id, model=self.models_of(task)[0]))
             return self._failed(task, error, started_s, Taken())
         key = self._key(task, inputs, request) + (f"+{self._critic.key}" if self._critic else "")
         prompt = request.messages[-1].content[:PROMPT_IN_EVENT]
         self._emit(AgentStarted(agent=task.id, model=request.model.id, prompt=prompt))
         earlier = self._history.finished.get(task.id)
         if earlier is not None and earlier.key == key and not task.distrusted:
-            return reused(task, earlier, started_s)
+            return self._remembered(reused(task, earlier, started_s))
         asking = self._asking(task)
         try:
             self._refuse_uncertain(task)
             outcome = await self._answer(task, inputs, request, asking)
         except SwarmError as error:
             return self._failed(task, error, started_s, asking.taken)
-        return replace(outcome, key=key, started_s=started_s, ended_s=self._clock.monotonic())
+        ended_s = self._clock.monotonic()
+        return self._remembered(replace(outcome, key=key, started_s=started_s, ended_s=ended_s))
+
+    def _remembered(self, outcome: Outcome) -> Outcome:
+        if outcome.vote is not None:
+            self._voted[outcome.agent] = outcome.vote
+        return outcome
 
     def _refuse_uncertain(self, task: Task) -> None:
         """What was begun with side effects and has no known end is not silently begun again."""
@@ -121,7 +131,7 @@ class AgentRunner:
     ) -> Outcome:
         """The answer stage: one model's answer, or what a vote comes to."""
         if task.vote is None:
-            answer, result = await asking.ask(self._question(request)), None
+            answer, result = await asking.ask(request), None
         else:
             poll = Poll(
                 task.vote,
@@ -129,13 +139,12 @@ class AgentRunner:
                 court=self._court(task, task.vote),
                 blocks=self._briefing.blocks,
                 emit=self._emit,
+                before=self._voted.get(task.id) if task.distrusted else None,
             )
             answer, result = await poll.hold()
         verdict = ""
         if self._critic is not None:
-            answer, verdict = await self._critic.check(
-                request, answer, lambda question: asking.ask(self._question(question))
-            )
+            answer, verdict = await self._critic.check(request, answer, asking)
         return replace(_done(task, answer, asking.taken), vote=result, verdict=verdict)
 
     def distrusts(self, outcome: Outcome) -> bool:
@@ -147,21 +156,27 @@ class AgentRunner:
         return believed and self._court(task, task.vote).stopped
 
     def _court(self, task: Task, vote: Vote) -> Court:
-        return self._courts.of(None if task.index is None else task.group, vote)
+        jury = " ".join(self._model_id(task, seat.name) for seat in self._first_seats(task))
+        if vote.escalate is not None:
+            jury += f" > {self._model_id(task, vote.escalate)}"
+        return self._courts.of(None if task.index is None else task.group, vote, jury)
+
+    def _model_id(self, task: Task, name: str | None) -> str:
+        return self._briefing.model_for(_seated(task, name)).id
 
     def _panel(self, task: Task, inputs: Inputs, asking: Asking) -> Panel:
-        def model_of(name: str | None) -> str:
-            return self._briefing.model_for(_seated(task, name)).id
-
-        def request(seat: Seat) -> ModelRequest:
-            return self._request(task, inputs, seat)
-
-        return Panel(task.id, request=request, model_of=model_of, asking=asking)
+        return Panel(
+            task.id,
+            request=partial(self._request, task, inputs),
+            model_of=partial(self._model_id, task),
+            asking=asking,
+        )
 
     def _request_of(self, task: Task, inputs: Inputs) -> ModelRequest:
-        """What the agent asks first: the first voter who can be asked."""
+        """What the agent asks first: the first voter who can be asked, or else who decides."""
         fault: SwarmError | None = None
-        for seat in self._first_seats(task):
+        arbiter = task.vote.escalate if task.vote else None
+        for seat in (*self._first_seats(task), *([Seat(name=arbiter)] if arbiter else [])):
             try:
                 return self._request(task, inputs, seat)
             except ModelError as error:  # the window of this one is too small
@@ -201,9 +216,6 @@ class AgentRunner:
             timeout_s=self._timeout_s,
         )
 
-    def _question(self, request: ModelRequest) -> Question:
-        return Question(request=request, free=is_tiny(request.model))
-
     def _key(self, task: Task, inputs: Inputs, request: ModelRequest) -> str:
         """The input key of the agent: of its question, and of everybody who may answer it, and how."""
         vote = task.vote
@@ -223,16 +235,18 @@ class AgentRunner:
         profile = self._briefing.profiles.get(task.profile or "")
         return task.output_schema or (profile.output_schema if profile else None)
 
-    def model_of(self, task: Task) -> str:
-        """The LiteLLM id of the model that a task asks first; its own word where that is no role of this run."""
-        name = next(self._first_seats(task)).name
+    def models_of(self, task: Task) -> list[str]:
+        """The LiteLLM ids of those whom a task asks first; its own word where that is no role of this run."""
+        vote = task.vote
         try:
-            return self._briefing.model_for(_seated(task, name)).id
+            if vote is not None and vote.escalate is not None and self._court(task, vote).stopped:
+                return [self._model_id(task, vote.escalate)]
+            return [self._model_id(task, seat.name) for seat in self._first_seats(task)]
         except SwarmError:  # a role that this run does not have: that is the failure
-            return name or task.model or ""
+            return [next(self._first_seats(task)).name or task.model or ""]
 
     def _failed(self, task: Task, error: SwarmError, started_s: float, taken: Taken) -> Outcome:
-        model = self.model_of(task)
+        model = self.models_of(task)[0]
         several = task.vote is not None or self._critic is not None
         if several and isinstance(error, ModelError):
             model = error.model or model

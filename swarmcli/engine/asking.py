@@ -11,6 +11,7 @@ from typing import cast
 from swarmcli.core.events import Usage
 from swarmcli.core.ports import ModelReply, ModelRequest
 from swarmcli.core.replies import Claim, parse_reply
+from swarmcli.engine.briefing import is_tiny
 from swarmcli.engine.turns import Turns
 from swarmcli.engine.typed import Wrap, ask_for_json
 from swarmcli.errors import Charge, FailureKind, ModelError, SwarmError
@@ -92,15 +93,6 @@ class Answer:
     cached: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What one model is asked, and for whom the budget and the hedge count it."""
-
-    request: ModelRequest
-    free: bool = False
-    """The model costs nothing."""
-
-
 class Asking:
     """The questions of one agent.
 
@@ -127,7 +119,7 @@ class Asking:
         """Whose last answer is not durable."""
         self.taken = Taken()
 
-    async def ask(self, question: Question) -> Answer:
+    async def ask(self, question: ModelRequest) -> Answer:
         """One model's answer.
 
         Raises:
@@ -139,7 +131,7 @@ class Asking:
             raise answer
         return answer
 
-    async def ask_all(self, questions: Sequence[Question]) -> list[Answer | ModelError]:
+    async def ask_all(self, questions: Sequence[ModelRequest]) -> list[Answer | ModelError]:
         """The answers to questions that are asked side by side, in their order; an error in place of an answer.
 
         Raises:
@@ -163,8 +155,8 @@ class Asking:
             self.taken.add_side_by_side(parts)
             self._left_s -= max((turns.used_s for turns in self._open), default=0.0)
 
-    async def reply(self, request: ModelRequest) -> ModelReply:
-        """One model's bare reply, read by the caller.
+    async def reply(self, question: ModelRequest) -> ModelReply:
+        """One model's bare reply, which is no answer of the agent's: a judge may quote one in it.
 
         Raises:
             ModelError: there is none; what it took is in `taken` all the same.
@@ -174,10 +166,10 @@ class Asking:
         turns, part = self._turns(self._left_s), Taken()
         self._open = [turns]
         try:
-            reply = await turns.ask(request)
+            reply = await turns.ask(question)
             part.add(reply)
         except ModelError as error:
-            part.add_error(error, free=False)
+            part.add_error(error, free=is_tiny(question.model))
             raise
         finally:
             self.taken.add_side_by_side([part])
@@ -194,15 +186,15 @@ class Asking:
             await turns.keep()
         self._open = []
 
-    async def _one(self, question: Question, turns: Turns, part: Taken) -> Answer | ModelError:
+    async def _one(self, question: ModelRequest, turns: Turns, part: Taken) -> Answer | ModelError:
         async def ask(request: ModelRequest) -> ModelReply:
             reply = await turns.ask(request)
             part.add(reply)
             return reply
 
         try:
-            if question.request.response_schema is None:
-                reply = await ask(question.request)
+            if question.response_schema is None:
+                reply = await ask(question)
                 typed = parse_reply(reply.text)
                 if not typed.output.strip():
                     message = f"{reply.model} gave an empty answer"
@@ -210,11 +202,11 @@ class Asking:
                 output, status, claims = typed.output, typed.status, typed.claims
             else:
                 reply, output = await ask_for_json(
-                    ask, question.request, wrap=self._wrap, on_retry=self._on_retry
+                    ask, question, wrap=self._wrap, on_retry=self._on_retry
                 )
                 status, claims = "ok", ()
         except ModelError as error:
-            part.add_error(error, free=question.free)
+            part.add_error(error, free=is_tiny(question.model))
             return error
         return Answer(
             output=output,

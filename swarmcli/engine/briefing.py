@@ -4,6 +4,7 @@ Rule: text that came from outside (standard input, files, other agents) stands i
 data blocks.
 """
 
+import functools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from swarmcli.core.routing import Roles
 from swarmcli.core.tokens import cut_to_tokens, estimate_tokens, fair_shares
 from swarmcli.errors import ModelError
 from swarmcli.prompts import PromptText, load_prompt
+from swarmcli.recipe.outside import OutsideText
 from swarmcli.recipe.template import render, roots
 from swarmcli.recipe.values import ModelSpec, Profile
 
@@ -109,7 +111,7 @@ class Briefing:
             inputs = self._fitted(task, inputs, room_for_inputs(model, task.id, fixed + beside))
         views = _Views(self, inputs)
         text = self._render(task, views)
-        rest = [views[d.name] for d, _ in inputs if d.name not in views.placed]
+        rest = [self.input_block(*one) for one in inputs if one[0].name not in views.placed]
         return "\n\n".join([text, *(block for block in rest if block)])
 
     def _render(self, task: Task, views: "_Views") -> str:
@@ -191,9 +193,15 @@ class _Views:
         self.placed: set[str] = set()
 
     def __getitem__(self, name: str) -> str:
-        block = self._inputs[name]
+        dependency, outcomes = self._inputs[name]
         self.placed.add(name)
-        return "" if self._hollow else self._briefing.input_block(*block)
+        if self._hollow:
+            return ""
+        return OutsideText(
+            "\n".join(outcome.output for outcome in outcomes if outcome.output is not None),
+            functools.partial(self._briefing.blocks.wrap, name),
+            self._briefing.input_block(dependency, outcomes),
+        )
 
 
 def _item_text(item: object) -> str:
@@ -224,3 +232,14 @@ def room_for_inputs(model: ModelSpec, asker: str, fixed: str) -> int:
             hint="shorten the prompt or its files, or use a model with a larger window",
         )
     return room
+
+
+def cut_to_window(model: ModelSpec, asker: str, fixed: str, text: str) -> str:
+    """`text`, cut where the model's window has no room for all of it in a data block beside `fixed` and the answer.
+
+    Raises:
+        ModelError: (context_overflow) there is no room for anything.
+    """
+    if model.context_window is None:
+        return text
+    return cut_to_tokens(text, max(0, room_for_inputs(model, asker, fixed) - _BLOCK_TOKENS))

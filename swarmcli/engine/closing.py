@@ -19,6 +19,7 @@ from swarmcli.engine.merger import Merger
 from swarmcli.engine.order import RunOrder
 from swarmcli.engine.work import Work
 from swarmcli.errors import ModelError, SwarmError
+from swarmcli.recipe.output_schema import validate_output
 from swarmcli.recipe.values import Json
 
 
@@ -80,7 +81,13 @@ class Closing:
             has_result=merged is not None,
             min_success=self.order.min_success,
             stopped_by=cause,
-            verified=self._is_verified(outcomes),
+            verified=self._is_verified(outcomes) and self._fits_schema(merged),
+        )
+
+    def _fits_schema(self, merged: Merged | None) -> bool:
+        schema = self.order.schema
+        return (
+            merged is None or schema is None or validate_output(merged.text, schema).error is None
         )
 
     def _is_verified(self, outcomes: Sequence[Outcome]) -> bool:

@@ -5,7 +5,8 @@ them with their sources. At most two are asked: one that is no author, then `lar
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from swarmcli.core.blocks import DATA_NOTE
 from swarmcli.core.claims import (
@@ -14,71 +15,74 @@ from swarmcli.core.claims import (
     Settled,
     conflict_record,
     conflicts_among,
+    one_line,
     position_of,
     shown,
     with_unit,
 )
 from swarmcli.core.events import ConflictFound
 from swarmcli.core.judgement import last_object
+from swarmcli.core.mergetree import DEFAULT_WINDOW
 from swarmcli.core.outcomes import Outcome
-from swarmcli.core.ports import Clock, Emit, ModelClient, ModelReply, ModelRequest
+from swarmcli.core.ports import Clock, Emit, ModelReply, ModelRequest
 from swarmcli.core.routing import with_thinking
-from swarmcli.core.tokens import cut_to_tokens
-from swarmcli.engine.briefing import Briefing, is_tiny, messages_of
+from swarmcli.core.tokens import cut_to_tokens, estimate_tokens
+from swarmcli.engine.briefing import Briefing, is_tiny, messages_of, room_for_inputs
 from swarmcli.engine.critic import other_models
+from swarmcli.engine.turns import Turns
 from swarmcli.engine.work import Work
-from swarmcli.errors import NO_ACCESS_KINDS, ModelError
-from swarmcli.prompts import load_prompt
+from swarmcli.errors import NO_ACCESS_KINDS, ModelError, StorageError
+from swarmcli.prompts import PromptText, load_prompt
 from swarmcli.recipe.values import ModelSpec
 
 MAX_ASKED = 50
 """Conflicts of one run that are asked again; where there are more, the prompts rather than the values are at fault."""
-_MAX_SOURCES = 10
 _WITNESSES = 2
 """Agents of one position whose own words are shown."""
-_WORDS_TOKENS = 300
-"""How much of an agent's words is shown, in tokens."""
+_DETAIL = ((10, 300), (3, 80), (1, 0))
+"""Sources of one position, and tokens of each witness's words; less where the window is small for all positions."""
 
 
 class Conflicts:
     """The conflicts of one run.
 
     Args:
-        client: the composed model path.
+        turns: makes the call of one question.
         briefing: the job, the models and the data blocks.
         emit: takes `conflict.found`.
         clock: its zero is the start of the run.
         parallel: most questions at once.
-        timeout_s: total time for one question.
     """
 
     def __init__(
         self,
         *,
-        client: ModelClient,
+        turns: Callable[[], Turns],
         briefing: Briefing,
         emit: Emit,
         clock: Clock,
         parallel: int,
-        timeout_s: float,
     ) -> None:
-        self._client = client
+        self._turns = turns
         self._briefing = briefing
         self._emit = emit
         self._clock = clock
         self._slots = asyncio.Semaphore(parallel)
-        self._timeout_s = timeout_s
+        self._compared: Sequence[Outcome] = ()
+        self._found: Sequence[Conflict] = ()
         self._told: set[tuple[str, str]] = set()
         self._chosen: dict[tuple[str, str], Position] = {}
         self.work = Work()
-        self.refused: ModelError | None = None
-        """Why nothing more is asked: the budget, or no access to a model."""
+        self.refused: ModelError | StorageError | None = None
+        """Why nothing more is asked: the budget, no access to a model, or no journal to keep the answer."""
 
     def among(self, outcomes: Sequence[Outcome]) -> list[Settled]:
         """All conflicts between the claims of finished agents, in plan order, and what came of them so far."""
+        if self._compared != tuple(outcomes):
+            self._compared, self._found = tuple(outcomes), conflicts_among(outcomes)
         settled = [
             Settled(conflict=conflict, chosen=self._chosen.get(conflict.topic))
-            for conflict in conflicts_among(outcomes)
+            for conflict in self._found
         ]
         for one in settled:
             if one.conflict.topic not in self._told:
@@ -107,7 +111,7 @@ class Conflicts:
             for model in self._judges({by_agent[agent].model for agent in conflict.agents}):
                 if self.refused is not None:
                     return
-                reply = await self._ask(self._question(conflict, by_agent, model))
+                reply = await self._ask(conflict, by_agent, model)
                 answer = None if reply is None else last_object(reply.text).get("answer")
                 position = position_of(conflict, answer)
                 if position is not None:
@@ -122,12 +126,16 @@ class Conflicts:
             return others
         return [*others, large]
 
-    async def _ask(self, question: ModelRequest) -> ModelReply | None:
+    async def _ask(
+        self, conflict: Conflict, by_agent: Mapping[str, Outcome], model: ModelSpec
+    ) -> ModelReply | None:
         started_s = self._clock.monotonic()
+        turns = self._turns()
         try:
-            reply = await self._client.complete(question)
-        except ModelError as error:
-            if error.kind == "budget" or error.kind in NO_ACCESS_KINDS:
+            reply = await turns.ask(self._question(conflict, by_agent, model))
+            await turns.keep()
+        except (ModelError, StorageError) as error:
+            if isinstance(error, StorageError) or error.kind in {"budget", *NO_ACCESS_KINDS}:
                 self.refused = self.refused or error
             self._briefing.warn(f"a conflict could not be asked again: {error.message}")
             return None
@@ -138,30 +146,50 @@ class Conflicts:
     def _question(
         self, conflict: Conflict, by_agent: Mapping[str, Outcome], model: ModelSpec
     ) -> ModelRequest:
+        """All positions, with as much around each of them as a window of usual size holds.
+
+        Raises:
+            ModelError: (context_overflow) the model's own is too small for them.
+        """
+        asker = f"the judge of {shown(conflict.key)}"
+        window = min(model.context_window or DEFAULT_WINDOW, DEFAULT_WINDOW)
+        room = room_for_inputs(replace(model, context_window=window), asker, "")
+        prompts = [
+            self._prompt(conflict, by_agent, sources=sources, words=words)
+            for sources, words in _DETAIL
+        ]
+        prompt = next((p for p in prompts if estimate_tokens(p.user) <= room), prompts[-1])
+        if model.context_window is not None:
+            room_for_inputs(model, asker, prompt.user)
+        return ModelRequest(model=model, messages=messages_of(prompt), purpose="judge")
+
+    def _prompt(
+        self, conflict: Conflict, by_agent: Mapping[str, Outcome], *, sources: int, words: int
+    ) -> PromptText:
         """Key, values, sources and words are all agents' text: each stands in a data block."""
         wrap = self._briefing.blocks.wrap
         positions = [
-            wrap(f"value {number}", self._case(conflict, position, by_agent))
+            wrap(f"value {number}", _case(conflict, position, by_agent, sources, words))
             for number, position in enumerate(conflict.positions, 1)
         ]
-        prompt = load_prompt("conflict").render(
+        return load_prompt("conflict").render(
             data_note=DATA_NOTE,
             job=self._briefing.job_outline,
-            question=wrap("disputed", conflict.key),
+            question=wrap("disputed", shown(conflict.key)),
             positions="\n\n".join(positions),
         )
-        return ModelRequest(
-            model=model,
-            messages=messages_of(prompt),
-            purpose="judge",
-            timeout_s=self._timeout_s,
-        )
 
-    def _case(self, conflict: Conflict, position: Position, by_agent: Mapping[str, Outcome]) -> str:
-        """One value, where it comes from, and what the first agents who state it wrote. Not how many they are."""
-        lines = [f"value: {with_unit(position.value, conflict.unit)}"]
-        lines += [f"source: {shown(source)}" for source in position.sources[:_MAX_SOURCES]]
-        for agent in position.agents[:_WITNESSES]:
-            words = cut_to_tokens(by_agent[agent].output or "", _WORDS_TOKENS)
-            lines.append(f"words of {agent}: {words}")
-        return "\n".join(lines)
+
+def _case(
+    conflict: Conflict,
+    position: Position,
+    by_agent: Mapping[str, Outcome],
+    sources: int,
+    words: int,
+) -> str:
+    """One value, where it comes from, and what the first agents who state it wrote. Not how many they are."""
+    lines = [f"value: {with_unit(one_line(position.value), conflict.unit)}"]
+    lines += [f"source: {shown(source)}" for source in position.sources[:sources]]
+    for agent in position.agents[: _WITNESSES if words else 0]:
+        lines.append(f"words of {agent}: {cut_to_tokens(by_agent[agent].output or '', words)}")
+    return "\n".join(lines)

@@ -17,11 +17,15 @@ class Court:
     Args:
         name: what is judged, for the warning.
         vote: its settings.
+        jury: the models that vote, and the one that decides.
         emit: takes the warning when routing stops.
         earlier: the votes of an earlier session of the run.
     """
 
-    def __init__(self, name: str, vote: Vote, emit: Emit, earlier: Sequence[VoteResult]) -> None:
+    def __init__(
+        self, name: str, vote: Vote, jury: str, emit: Emit, earlier: Sequence[VoteResult]
+    ) -> None:
+        self.jury = jury
         self._name = name
         self._vote = vote
         self._emit = emit
@@ -95,22 +99,23 @@ class Court:
 
 
 class Courts:
-    """The courts of one run: one for each fan-out and vote, one for all single agents together."""
+    """The courts of one run: one for each fan-out, vote and jury, one for all single agents together."""
 
     def __init__(self, emit: Emit, history: History) -> None:
         self._emit = emit
         self._history = history
-        self._courts: dict[tuple[str, Vote], Court] = {}
+        self._courts: dict[tuple[str, Vote, str], Court] = {}
 
-    def of(self, group: str | None, vote: Vote) -> Court:
-        """The court of a fan-out; of single agents where `group` is None."""
-        key = (group or "", vote)
+    def of(self, group: str | None, vote: Vote, jury: str) -> Court:
+        """The court of a fan-out; of single agents where `group` is None. It recalls only what this jury has done."""
+        key = (group or "", vote, jury)
         if key not in self._courts:
             earlier = [
                 result
                 for agent, event in self._history.finished.items()
                 if (agent.rpartition("[")[0] or None) == group
                 and (result := vote_result_of(event.vote)) is not None
+                and result.jury == jury
             ]
-            self._courts[key] = Court(group or "the agents", vote, self._emit, earlier)
+            self._courts[key] = Court(group or "the agents", vote, jury, self._emit, earlier)
         return self._courts[key]

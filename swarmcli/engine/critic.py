@@ -5,7 +5,6 @@ only with an error that another model has named. The critic sees task and answer
 """
 
 import hashlib
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -13,14 +12,17 @@ from swarmcli.core.blocks import DATA_NOTE
 from swarmcli.core.events import AgentUpdated, CriticJudged
 from swarmcli.core.judgement import Judgement, parse_judgement
 from swarmcli.core.ports import Emit, Message, ModelRequest
-from swarmcli.engine.asking import Answer
-from swarmcli.engine.briefing import Briefing, is_tiny, messages_of, room_for_inputs
+from swarmcli.engine.asking import Answer, Asking
+from swarmcli.engine.briefing import (
+    Briefing,
+    cut_to_window,
+    is_tiny,
+    messages_of,
+    room_for_inputs,
+)
 from swarmcli.errors import FailureKind, ModelError
 from swarmcli.prompts import load_prompt
 from swarmcli.recipe.values import ModelSpec, Verify
-
-Ask = Callable[[ModelRequest], Awaitable[Answer]]
-"""Asks one model on behalf of the agent, with everything that belongs to an answer (its schema)."""
 
 _NO_VERDICT: frozenset[FailureKind] = frozenset(
     {"empty", "truncated", "content_filter", "context_overflow"}
@@ -57,15 +59,16 @@ class Critic:
         settings = f"{model}\n{self._verify.rounds}\n{self._verify.criteria}"
         return hashlib.sha256(settings.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
-    async def check(self, question: ModelRequest, answer: Answer, ask: Ask) -> Checked:
+    async def check(self, question: ModelRequest, answer: Answer, asking: Asking) -> Checked:
         """The answer with its verdict, or a better one; after the last round a rejected one has status `conflict`.
 
-        An `insufficient` reply claims nothing, and is not judged.
+        An `insufficient` reply claims nothing, and is not judged. Where the question does not fit the author's window
+        together with its answer and the error, it is not asked again.
 
         Args:
             question: what the agent asked; its `agent` is set.
             answer: what came of it, be it one model's or that of a vote.
-            ask: for the critic's calls and the author's further ones.
+            asking: the agent's, for the critic's calls and the author's further ones.
 
         Raises:
             ModelError: the critic, or the author asked again, cannot be reached.
@@ -75,13 +78,15 @@ class Critic:
             model = None if answer.status == "insufficient" else self._model_for(answer.model)
             if model is None:
                 return Checked(answer, "")
-            judged = await self._judged(question, answer, model, ask)
+            judged = await self._judged(question, answer, model, asking)
             self._tell(question, model, judged, number)
             if judged.verdict != "reject":
                 return Checked(answer, judged.verdict)
-            if number <= rounds:
-                self._emit(AgentUpdated(agent=question.agent or "", note="critic: asks again"))
-                answer = await ask(self._again(question, answer, judged))
+            again = self._again(question, answer, judged) if number <= rounds else None
+            if again is None:
+                break
+            self._emit(AgentUpdated(agent=question.agent or "", note="critic: asks again"))
+            answer = await asking.ask(again)
         return Checked(replace(answer, status="conflict"), "reject")
 
     def _tell(
@@ -116,10 +121,10 @@ class Critic:
             self._briefing.warn(message)
 
     async def _judged(
-        self, question: ModelRequest, answer: Answer, model: ModelSpec, ask: Ask
+        self, question: ModelRequest, answer: Answer, model: ModelSpec, asking: Asking
     ) -> Judgement:
         try:
-            reply = await ask(self._question(question, answer, model))
+            reply = await asking.reply(self._question(question, answer, model))
         except ModelError as error:
             if error.kind not in _NO_VERDICT:
                 raise
@@ -150,17 +155,28 @@ class Critic:
             timeout_s=question.timeout_s,
         )
 
-    def _again(self, question: ModelRequest, answer: Answer, judged: Judgement) -> ModelRequest:
-        """The author's question with its answer and the error in data blocks: both are models' words."""
+    def _again(
+        self, question: ModelRequest, answer: Answer, judged: Judgement
+    ) -> ModelRequest | None:
+        """The author's question with its answer and the error in data blocks: both are models' words.
+
+        The answer is cut where the author's window is too small for all of it; None where not even the rest fits.
+        """
         wrap = self._briefing.blocks.wrap
-        prompt = load_prompt("redo").render(
-            prompt=question.messages[-1].content,
-            previous=wrap("previous answer", answer.output),
-            first_error=wrap("error", judged.first_error or "The reviewer named none."),
-        )
         model = question.model
         if answer.model != model.id:  # the one that won a vote, or a fallback
             model = self._briefing.roles.resolve(answer.model)
+        redo = load_prompt("redo")
+        asked = question.messages[-1].content
+        error = wrap("error", judged.first_error or "The reviewer named none.")
+        fixed = redo.render(prompt=asked, previous="", first_error=error).user
+        try:
+            previous = cut_to_window(model, question.agent or "", fixed, answer.output)
+        except ModelError as full:
+            self._warn(f"{question.agent} is not asked again: {full.message}")
+            return None
+        block = wrap("previous answer", previous)
+        prompt = redo.render(prompt=asked, previous=block, first_error=error)
         last = Message(role="user", content=prompt.user)
         return replace(question, model=model, messages=(*question.messages[:-1], last))
 

@@ -5,7 +5,7 @@ durable, so whatever a dependant or a display sees survives a crash.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
 from swarmcli.core.breaker import Breaker
@@ -40,7 +40,7 @@ class Engine:
         clock: its zero is the start of the run.
         parallel: most agents at work at once.
         fail_fast: stop at the first failure.
-        model_of: the model that an agent asks.
+        models_of: the models that an agent asks first.
     """
 
     def __init__(
@@ -51,12 +51,12 @@ class Engine:
         clock: Clock,
         parallel: int,
         fail_fast: bool = False,
-        model_of: Callable[[Task], str] = lambda task: task.model or "",
+        models_of: Callable[[Task], Collection[str]] = lambda task: (task.model or "",),
     ) -> None:
         self._execute = execute
         self._recorder = recorder
         self._clock = clock
-        self._model_of = model_of
+        self._models_of = models_of
         self._breaker = Breaker()
         self._scheduler = Scheduler(parallel=parallel, fail_fast=fail_fast)
         self._outcomes: dict[str, Outcome] = {}
@@ -288,7 +288,7 @@ class Engine:
         tasks, states = self._scheduler.tasks, self._scheduler.states
         at_work = (agent for agent, state in states.items() if state in {"ready", "running"})
         return any(
-            self._model_of(tasks[agent]) != model
+            model not in self._models_of(tasks[agent])
             for agent in at_work
             if agent not in self._outcomes
         )

@@ -12,9 +12,11 @@ from swarmcli.core.outcomes import Outcome
 from swarmcli.core.plan import final_tasks
 from swarmcli.core.ports import Clock, Emit
 from swarmcli.core.verdict import StopCause
-from swarmcli.engine.merger import Merger, first_model_error
+from swarmcli.engine.merger import Merger
 from swarmcli.engine.order import RunOrder
+from swarmcli.engine.side_by_side import first_model_error
 from swarmcli.errors import ModelError
+from swarmcli.recipe.output_schema import validate_output
 from swarmcli.recipe.values import MergeStrategy
 
 _IN_PLACE: frozenset[MergeStrategy] = frozenset({"json", "jsonl", "table", "majority"})
@@ -76,8 +78,15 @@ class Finish:
         done = [o for o in outcomes if o.state == "done"]
         unable = [o.agent for o in done if o.status == "insufficient"]
         rejected = [o.agent for o in done if o.verdict == "reject"]
+        torn = [o.agent for o in done if o.status == "conflict" and o.verdict != "reject"]
         if unable:
             self._emit(Warned(message=f"could not do their task (insufficient): {_named(unable)}"))
+        if torn:
+            self._emit(
+                Warned(
+                    message=f"found contradictions in what they were given (conflict): {_named(torn)}"
+                )
+            )
         if rejected:
             self._emit(
                 Warned(message=f"the critic still rejects what they answer: {_named(rejected)}")
@@ -154,9 +163,16 @@ class Finish:
         """What `auto` means here; `auto` itself stands for a single leaf that is the result already."""
         if self._order.merge != "auto":
             return self._order.merge
-        if len(leaves) == 1:
+        if len(leaves) == 1 and self._fits(leaves[0].output):
             return "auto"
         return "write" if planner_made else "concat"
+
+    def _fits(self, output: str | None) -> bool:
+        """Whether it can be the result as it is: a planner's task has not been asked for the result's schema."""
+        schema = self._order.schema
+        return schema is None or (
+            output is not None and validate_output(output, schema).error is None
+        )
 
     def _leaves(
         self, outcomes: Sequence[Outcome], stopped_by: StopCause | None

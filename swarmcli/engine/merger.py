@@ -3,41 +3,45 @@
 A failed agent reaches the writer as a failure that our code states, never as prose.
 """
 
-import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from swarmcli.core.blocks import DATA_NOTE
 from swarmcli.core.claims import Settled
 from swarmcli.core.events import MergeCompleted, MergeStarted
-from swarmcli.core.factsheet import conflict_lines, fact_sheet
+from swarmcli.core.factsheet import fact_sheet
 from swarmcli.core.merge import Merged, merge_in_code
 from swarmcli.core.mergetree import (
     DEFAULT_WINDOW,
     LEAST_BUDGET,
     Piece,
-    agents_of,
+    condensed,
     groups,
+    halved,
     input_budget,
-    left_out,
+    joined,
     piece_budget,
     piece_tokens,
-    span_name,
     split_large,
 )
 from swarmcli.core.outcomes import Outcome
 from swarmcli.core.ports import Clock, Emit, ModelClient, ModelReply, ModelRequest
-from swarmcli.core.remarks import doubtful_lines, failed_lines, within
+from swarmcli.core.remarks import remarks_on
 from swarmcli.core.tokens import cut_to_tokens, estimate_tokens
 from swarmcli.engine.briefing import Briefing, is_tiny, messages_of
+from swarmcli.engine.side_by_side import complete_all
 from swarmcli.engine.typed import ask_for_json, schema_text, with_schema
 from swarmcli.engine.work import Work
-from swarmcli.errors import ModelError
+from swarmcli.errors import FailureKind, ModelError
 from swarmcli.prompts import PromptText, load_prompt
 from swarmcli.recipe.values import Json, MergeStrategy
 
 _INSTRUCTIONS = 256
 """Tokens that our own prompt around the material takes, at most."""
+_NOT_CONDENSED: frozenset[FailureKind] = frozenset({"truncated", "empty"})
+"""Ends of a reducer's call that lose nothing: what it was shown is carried on as it is."""
+_HALVINGS = 3
+"""How often a text that is cut off is written in twice as many parts."""
 
 
 class Merger:
@@ -69,6 +73,7 @@ class Merger:
         self._timeout_s = timeout_s
         self._schema = schema
         self._writer = briefing.roles.resolve("writer")
+        self._job = briefing.job_outline
         self.work = Work()
 
     async def merge(
@@ -116,8 +121,10 @@ class Merger:
         self, leaves: Sequence[Outcome], conflicts: Sequence[Settled], window: int
     ) -> str:
         schema = "" if self._schema is None else schema_text(self._schema)
-        around = estimate_tokens(self._briefing.job_outline + schema) + _INSTRUCTIONS
-        remarks = self._remarks(leaves, conflicts, (window - around) // 4 * 3)
+        self._shorten_job(window * 3 // 4)
+        around = estimate_tokens(self._job + schema) + _INSTRUCTIONS
+        wrap, room = self._briefing.blocks.wrap, (window - around) // 4 * 3
+        remarks = remarks_on(leaves, conflicts, wrap=wrap, budget=room)
         budget = max(LEAST_BUDGET, window - around - estimate_tokens(remarks))
         pieces = [
             Piece(name=leaf.agent, agents=(leaf.agent,), text=leaf.output)
@@ -125,34 +132,30 @@ class Merger:
             if leaf.output is not None
         ]
         facts = _facts(leaves)
-        if facts is not None and piece_tokens(facts) <= budget // 3:
+        if facts is not None and piece_tokens(facts) <= min(budget // 3, budget - LEAST_BUDGET):
             parts = await self._fitted(pieces, budget - piece_tokens(facts))
             parts[-1] = (*parts[-1], facts)
         else:
             parts = await self._fitted([*pieces, *([facts] if facts else [])], budget)
-        if len(parts) == 1:
-            return await self._write_last(self._prompt("writer", parts[0], failures=remarks))
-        return await self._write_parts(parts, remarks)
+        return await self._write_whole(parts, remarks)
 
-    def _remarks(self, leaves: Sequence[Outcome], conflicts: Sequence[Settled], budget: int) -> str:
-        """What our code has to say about the results; the words of a conflict are the agents' and stand in a block."""
-        parts = [failed_lines(leaves, budget), doubtful_lines(leaves)]
-        lines = conflict_lines(conflicts)
-        if lines:
-            kept = within(lines, budget // 2)
-            more = f" The first {len(kept)} of {len(lines)}." if len(kept) < len(lines) else ""
-            block = self._briefing.blocks.wrap("conflicts", "\n".join(kept))
-            parts.append(
-                f"CONFLICTS (agents state different values for the same key).{more}\n{block}"
+    def _shorten_job(self, tokens: int) -> None:
+        """A job that would leave no room for the results in a known window is shown without its middle."""
+        if self._writer.context_window is None:
+            return
+        job = cut_to_tokens(self._briefing.job_outline, tokens)
+        if job != self._job:
+            self._briefing.warn(
+                f"the job is too long for the window of {self._writer.id}: the merge does not see all of it"
             )
-        return "\n\n".join(part for part in parts if part)
+        self._job = job
 
     async def _fitted(self, pieces: Sequence[Piece], budget: int) -> list[tuple[Piece, ...]]:
         """The pieces as the writer gets them: one group, or several where they cannot be condensed into one."""
         grouped = _grouped(pieces, budget)
         while len(grouped) > 1:
             reduced = await self._reduce(grouped, budget)
-            fewer = _grouped(reduced, budget)
+            fewer = _grouped([piece for level in reduced for piece in level], budget)
             if len(fewer) > len(grouped) * 3 // 4:
                 if self._schema is None:
                     return _grouped([p for g in grouped for p in g], min(budget, self._answer()))
@@ -166,29 +169,28 @@ class Merger:
         room = writer.max_output_tokens or (writer.context_window or DEFAULT_WINDOW) // 4
         return max(LEAST_BUDGET, room)
 
-    async def _reduce(self, grouped: Sequence[Sequence[Piece]], budget: int) -> list[Piece]:
-        """One level of the tree: each group of pieces becomes one smaller piece, all groups at once."""
+    async def _reduce(
+        self, grouped: Sequence[Sequence[Piece]], budget: int
+    ) -> list[Sequence[Piece]]:
+        """One level of the tree: of each group one smaller piece, and what it leaves out; all groups at once."""
         words = str(max(40, min(piece_budget(budget), self._answer()) // 3))
         several = [group for group in grouped if len(group) > 1]
         prompts = [self._prompt("reducer", group, words=words) for group in several]
-        texts = iter(await self._ask(prompts) if prompts else [])
-        level: list[Piece] = []
-        for group in grouped:
-            if len(group) == 1:
-                level.append(group[0])
-                continue
-            text = next(texts)
-            agents = agents_of(group)
-            level.append(Piece(name=span_name(agents), agents=agents, text=text))
-            level += left_out(group, text)
-        return level
+        texts = iter(await self._ask(prompts, _NOT_CONDENSED))
+        return [condensed(group, next(texts)) if len(group) > 1 else group for group in grouped]
 
-    def _cut(self, pieces: Sequence[Piece], tokens: int) -> list[Piece]:
-        """For a model that does not condense, where the result is one JSON value that cannot be written in parts."""
+    def _cut(self, reduced: Sequence[Sequence[Piece]], tokens: int) -> list[Piece]:
+        """One piece of each group, so that the tree ends.
+
+        For a model that does not condense, where the result is one JSON value that cannot be written in parts.
+        """
         self._briefing.warn(
             f"{self._writer.id} did not condense the results as asked: parts of them were cut"
         )
-        return [replace(piece, text=cut_to_tokens(piece.text, tokens)) for piece in pieces]
+        texts = [
+            cut_to_tokens("\n\n".join(piece.text for piece in level), tokens) for level in reduced
+        ]
+        return [joined(level, text) for level, text in zip(reduced, texts, strict=True)]
 
     def _prompt(self, kind: str, pieces: Sequence[Piece], **more: str) -> PromptText:
         results = "\n\n".join(
@@ -197,18 +199,30 @@ class Merger:
         is_small = is_tiny(self._writer) and kind != "reducer"
         prompt = load_prompt("writer_small" if is_small else kind)
         values = {
-            "job": self._briefing.job_outline,
+            "job": self._job,
             "results": results,
             "data_note": DATA_NOTE,
             **more,
         }
         return prompt.render(**{name: values[name] for name in prompt.variables})
 
+    async def _write_whole(
+        self, parts: Sequence[Sequence[Piece]], remarks: str, halvings: int = _HALVINGS
+    ) -> str:
+        """The result, in more and shorter parts where an answer is cut off at the model's limit."""
+        try:
+            if len(parts) == 1:
+                return await self._write_last(self._prompt("writer", parts[0], failures=remarks))
+            return await self._write_parts(parts, remarks)
+        except ModelError as error:
+            halves = halved(parts)
+            can_be_split = self._schema is None and halvings and len(halves) > len(parts)
+            if error.kind != "truncated" or not can_be_split:
+                raise
+        return await self._write_whole(halves, remarks, halvings - 1)
+
     async def _write_parts(self, parts: Sequence[Sequence[Piece]], remarks: str) -> str:
         """A result that is longer than one answer: in parts, side by side, which our code puts together."""
-        self._briefing.warn(
-            f"the results are too long for one text by {self._writer.id}: it was written in {len(parts)} parts"
-        )
         last = len(parts) - 1
         prompts = [
             self._prompt(
@@ -219,7 +233,11 @@ class Merger:
             )
             for i, part in enumerate(parts)
         ]
-        return "\n\n".join(text.strip() for text in await self._ask(prompts))
+        texts = await self._ask(prompts)
+        self._briefing.warn(
+            f"the results are too long for one text by {self._writer.id}: it was written in {len(parts)} parts"
+        )
+        return "\n\n".join(text.strip() for text in texts)
 
     async def _write_last(self, prompt: PromptText) -> str:
         if self._schema is None:
@@ -242,37 +260,21 @@ class Merger:
             timeout_s=self._timeout_s,
         )
 
-    async def _ask(self, prompts: Sequence[PromptText]) -> list[str]:
-        """Ask the writer all `prompts` at once; the answers in the same order."""
-        replies = await self._complete([self._request(prompt) for prompt in prompts])
-        return [reply.text for reply in replies]
+    async def _ask(
+        self, prompts: Sequence[PromptText], spared: Collection[FailureKind] = ()
+    ) -> list[str]:
+        """Ask the writer all `prompts` at once; the answers in the same order, empty where a failure is spared."""
+        requests = [self._request(prompt) for prompt in prompts]
+        return [reply.text for reply in await self._complete(requests, spared)]
 
-    async def _complete(self, requests: Sequence[ModelRequest]) -> list[ModelReply]:
+    async def _complete(
+        self, requests: Sequence[ModelRequest], spared: Collection[FailureKind] = ()
+    ) -> list[ModelReply]:
         started_s = self._clock.monotonic()
-        replies = await complete_all(self._client, requests)
+        replies = await complete_all(self._client, requests, spared)
         ended_s = self._clock.monotonic()
         self.work.add("writer", replies, started_s=started_s, ended_s=ended_s)
         return replies
-
-
-async def complete_all(client: ModelClient, requests: Sequence[ModelRequest]) -> list[ModelReply]:
-    """All answers, in order; the first failure cancels the others.
-
-    Raises:
-        ModelError: one of the calls failed.
-    """
-    try:
-        async with asyncio.TaskGroup() as group:
-            calls = [group.create_task(client.complete(request)) for request in requests]
-    except* ModelError as failures:
-        raise first_model_error(failures) from None
-    return [call.result() for call in calls]
-
-
-def first_model_error(group: BaseExceptionGroup[ModelError]) -> ModelError:
-    """The first single failure of a group that a TaskGroup raised."""
-    first = group.exceptions[0]
-    return first_model_error(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 def _grouped(pieces: Sequence[Piece], budget: int) -> list[tuple[Piece, ...]]:

@@ -7,8 +7,7 @@ from typing import Literal
 
 from swarmcli.core.ports import Message, ModelRequest
 from swarmcli.core.votes import Voter
-from swarmcli.engine.asking import Answer, Asking, Question
-from swarmcli.engine.briefing import is_tiny
+from swarmcli.engine.asking import Answer, Asking
 from swarmcli.errors import ModelError
 from swarmcli.prompts import load_prompt
 
@@ -63,7 +62,7 @@ class Panel:
     async def ask(self, seats: Sequence[Seat]) -> list[Answer | ModelError]:
         """Ask them side by side; an error in place of an answer."""
         replies: list[Answer | ModelError | None] = []
-        questions: list[Question] = []
+        questions: list[ModelRequest] = []
         for seat in seats:
             try:
                 request = self._request(seat)
@@ -71,7 +70,7 @@ class Panel:
                 replies.append(error)
                 continue
             replies.append(None)
-            questions.append(Question(request=request, free=is_tiny(request.model)))
+            questions.append(request)
         answers = iter(await self._asking.ask_all(questions) if questions else [])
         return [next(answers) if reply is None else reply for reply in replies]
 

@@ -26,8 +26,8 @@ TINY_PLAN_TASKS = 4
 _QUOTED_TOKENS = 8000
 """Most of a broken answer that the repair turn shows."""
 _LEAST_QUOTED_TOKENS = 64
-_REPAIRED_CHARS = 10_000
-"""Longest JSON that the lenient reader gets: its time grows with the square, to four seconds here."""
+_REPAIRED_CHARS = 5000
+"""Longest JSON that the lenient reader gets: its time grows with the square, to a second here, and all agents wait."""
 MOST_FILES = 500
 """So many files are told to the planner by name."""
 
@@ -217,10 +217,9 @@ def materials_of(briefing: Briefing, max_tasks: int) -> str:
         f"- {m.name}: {len(m.text):,} characters, given to every agent that has no inputs"
         for m in briefing.materials
     ]
-    lines += [
-        f"- file {path}: given to an agent whose prompt names this path"
-        for path in briefing.files[:MOST_FILES]
-    ]
+    if briefing.files:
+        names = briefing.blocks.wrap("files", "\n".join(briefing.files[:MOST_FILES]))
+        lines += ["- files, each of them given to an agent whose prompt names its path:", names]
     if len(briefing.files) > MOST_FILES:
         lines.append(f"- and {len(briefing.files) - MOST_FILES} more files")
     material = "MATERIAL:\n" + "\n".join(lines) if lines else ""

@@ -11,7 +11,7 @@ from swarmcli.core.events import (
     Warned,
 )
 from swarmcli.core.merge import Merged
-from swarmcli.core.plan import Plan, Task
+from swarmcli.core.plan import Plan, Task, to_document
 from swarmcli.core.planshape import shape_warnings
 from swarmcli.core.ports import Clock, ModelClient, Recorder
 from swarmcli.core.routing import single_mode
@@ -30,7 +30,7 @@ from swarmcli.engine.merger import Merger
 from swarmcli.engine.order import RunOrder, RunReport
 from swarmcli.engine.planner import Planner
 from swarmcli.engine.replanner import Replanner
-from swarmcli.engine.turns import Fingerprint
+from swarmcli.engine.turns import Fingerprint, Turns
 from swarmcli.engine.work import Work
 from swarmcli.errors import ModelError, StorageError, SwarmError
 
@@ -93,7 +93,7 @@ class Run:
             clock=clock,
             parallel=order.parallel,
             fail_fast=order.fail_fast,
-            model_of=self._runner.model_of,
+            models_of=self._runner.models_of,
         )
         self._deadline = Deadline(self._engine, clock, order.timeout_s, has_asked)
         self._planning = Work()
@@ -108,12 +108,18 @@ class Run:
             schema=order.schema,
         )
         self._conflicts = Conflicts(
-            client=client,
+            turns=lambda: Turns(
+                None,
+                client=client,
+                recorder=recorder,
+                fingerprint=fingerprint,
+                earlier=order.history.turns.get(None, {}),
+                timeout_s=order.task_timeout_s or DEFAULT_CALL_TIMEOUT_S,
+            ),
             briefing=briefing,
             emit=recorder.emit,
             clock=clock,
             parallel=order.parallel,
-            timeout_s=order.task_timeout_s or DEFAULT_CALL_TIMEOUT_S,
         )
         self._finish = Finish(order=order, merger=self._merger, emit=recorder.emit, clock=clock)
 
@@ -159,7 +165,9 @@ class Run:
         tasks = self._order.tasks
         if tasks is not None:
             self._engine.add(tasks)
-            self._recorder.emit(PlanReady(tasks=len(tasks)))
+            # A plan from a file is kept: the file may be gone, or another one, when the run is resumed.
+            plan = to_document("swarm", tasks) if self._order.planner_made else None
+            self._recorder.emit(PlanReady(tasks=len(tasks), plan=plan))
         elif self._mode == "swarm":
             await self._plan()
         else:
@@ -189,7 +197,9 @@ class Run:
         await self._engine.settled()
         await self._conflicts.ask_again(self._engine.outcomes)
         refused = self._conflicts.refused
-        if refused is not None and refused.kind == "budget":
+        if isinstance(refused, StorageError):
+            self._engine.storage_failed(refused)
+        elif refused is not None and refused.kind == "budget":
             self._engine.stop("budget", refused.message, cancel_running=False)
 
     async def _plan(self) -> None:
@@ -244,8 +254,10 @@ class Run:
 
     def _answer_directly(self) -> None:
         """One agent for the whole job; files are named, so that their content is put in."""
-        files = "\n".join(f"- {path}" for path in self._briefing.files)
-        prompt = f"{self._briefing.job}\n\nFiles:\n{files}" if files else self._briefing.job
+        briefing, prompt = self._briefing, self._briefing.job
+        if briefing.files:
+            names = briefing.blocks.wrap("files", "\n".join(briefing.files))
+            prompt = f"{prompt}\n\nFiles:\n{names}"
         model = "small" if self._mode == "instant" else "large"
         task = Task(
             id=ANSWER,

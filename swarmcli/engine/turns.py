@@ -24,7 +24,7 @@ class Turns:
     """The calls of one agent, one after the other, in the time that they have together.
 
     Args:
-        agent: its id.
+        agent: its id; None for the run itself.
         client: the composed model path.
         recorder: takes `turn.completed`.
         fingerprint: the input key of a request.
@@ -35,7 +35,7 @@ class Turns:
 
     def __init__(
         self,
-        agent: str,
+        agent: str | None,
         *,
         client: ModelClient,
         recorder: Recorder,

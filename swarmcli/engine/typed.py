@@ -5,11 +5,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
 from swarmcli.core.ports import Message, ModelReply, ModelRequest
-from swarmcli.engine.briefing import messages_of
+from swarmcli.core.tokens import cut_to_tokens
+from swarmcli.engine.briefing import cut_to_window, messages_of
 from swarmcli.errors import ModelError
 from swarmcli.prompts import load_prompt
 from swarmcli.recipe.output_schema import validate_output
 from swarmcli.recipe.values import Json
+
+_LEAST_TOKENS = 64
+"""So much of the first answer is shown again even where the question alone fills the window."""
 
 Ask = Callable[[ModelRequest], Awaitable[ModelReply]]
 Wrap = Callable[[str, str], str]
@@ -32,7 +36,8 @@ async def ask_for_json(
 ) -> tuple[ModelReply, str]:
     """Ask `request`, whose `response_schema` is set; the reply and its JSON as compact text.
 
-    The validator quotes the answer, so its words go back in a data block made by `wrap`.
+    The validator quotes the answer, so its words go back in a data block made by `wrap`. An answer for which the
+    model's window has no room beside its question is cut.
 
     Raises:
         ModelError: (schema) also the second answer does not fit; or what `ask` raises.
@@ -43,9 +48,11 @@ async def ask_for_json(
     if fault is not None:
         on_retry()
         retry = load_prompt("schema_retry").render(fault=wrap("validator", fault))
+        fixed = "\n".join(message.content for message in request.messages) + retry.user
+        said = _fitting(request, fixed, reply.text)
         again = (
             *request.messages,
-            Message(role="assistant", content=reply.text),
+            Message(role="assistant", content=said),
             *messages_of(retry),
         )
         reply = await ask(replace(request, messages=again))
@@ -57,3 +64,10 @@ async def ask_for_json(
             model=reply.model,
         )
     return reply, json.dumps(value, ensure_ascii=False)
+
+
+def _fitting(request: ModelRequest, fixed: str, said: str) -> str:
+    try:
+        return cut_to_window(request.model, request.agent or request.purpose, fixed, said)
+    except ModelError:  # the re-ask takes of the room that was kept for the answer
+        return cut_to_tokens(said, _LEAST_TOKENS)

@@ -17,17 +17,13 @@ from swarmcli.core.tally import VoteResult
 from swarmcli.core.votes import Ballot, Tally, Voter, value_text, vote_value
 from swarmcli.engine.asking import Answer
 from swarmcli.engine.courts import Court
+from swarmcli.engine.notes import MAX_STEPS, notes_on, short
 from swarmcli.engine.panel import Panel, Seat
 from swarmcli.errors import NO_ACCESS_KINDS, ModelError
 from swarmcli.recipe.values import Vote
 
-MAX_STEPS = 6
-"""Key steps of the small models that the escalation model is shown, of all of them together."""
 MAX_POSITIONS = 4
-_STEP_CHARS = 160
 _VALUE_CHARS = 200
-_STEPS_IN_LINE = ("#", "```", "{", "}", "<", "|--")
-"""Lines that begin so are markup, not steps."""
 
 
 class Poll:
@@ -39,10 +35,18 @@ class Poll:
         court: whether agreement is trusted.
         blocks: wraps what the small models wrote.
         emit: takes `vote.tallied` and what the agent's row says.
+        before: what the vote came to when it was still trusted; None: it was not held before.
     """
 
     def __init__(
-        self, vote: Vote, *, panel: Panel, court: Court, blocks: DataBlocks, emit: Emit
+        self,
+        vote: Vote,
+        *,
+        panel: Panel,
+        court: Court,
+        blocks: DataBlocks,
+        emit: Emit,
+        before: VoteResult | None = None,
     ) -> None:
         self._vote = vote
         self._panel = panel
@@ -52,7 +56,17 @@ class Poll:
         self._seats = dict(panel.seats(vote.models or (None,), vote.samples))
         self._ballot = Ballot(list(self._seats), vote.rule)
         self._answers: dict[Voter, Answer] = {}
-        self._result: VoteResult = VoteResult(asked=0 if court.stopped else len(self._seats))
+        self._counted: set[Voter] = set()
+        """The draws whose votes are in, by the models that gave them."""
+        paid = before or VoteResult()
+        self._result: VoteResult = VoteResult(
+            asked=0 if court.stopped else len(self._seats),
+            jury=court.jury,
+            small_calls=paid.small_calls,
+            large_calls=paid.large_calls,
+            small_usd=paid.small_usd,
+            large_usd=paid.large_usd,
+        )
 
     async def hold(self) -> tuple[Answer, VoteResult]:
         """The answer, and how it came to be.
@@ -63,7 +77,7 @@ class Poll:
         vote, court = self._vote, self._court
         if vote.escalate is not None and court.stopped:
             return await self._escalated(vote.escalate, notes=False)
-        await self._collect()
+        silence = await self._collect()
         leader = self._ballot.leader
         agreed = self._ballot.agreed is True
         self._result = replace(
@@ -73,11 +87,19 @@ class Poll:
             agreed=agreed,
         )
         if vote.escalate is None:
+            if silence is not None:
+                raise silence
             return self._settled(leader)
         court.voted(self._result)
-        if not agreed or leader is None:
+        if agreed and leader is not None:
+            return await self._judged(vote.escalate, leader)
+        try:
             return await self._escalated(vote.escalate, notes=vote.notes)
-        return await self._judged(vote.escalate, leader)
+        except ModelError as error:
+            _refuse_no_access(error)
+            if silence is None:
+                raise
+            raise silence from error
 
     async def _judged(self, escalate: str, leader: Tally) -> tuple[Answer, VoteResult]:
         """They agreed: audit that, wait for the pilot, or trust it."""
@@ -93,8 +115,12 @@ class Poll:
             return self._settled(leader)
         return await self._audited(escalate, leader)
 
-    async def _collect(self) -> None:
-        """Ask until nothing can change any more; different models before further samples of one."""
+    async def _collect(self) -> ModelError | None:
+        """Ask until nothing can change any more; different models before further samples of one.
+
+        Returns:
+            Why nobody has answered; None where somebody has.
+        """
         waiting = sorted(self._seats, key=lambda voter: voter.sample)
         failures: list[ModelError] = []
         while wanted := self._ballot.wanted(arbiter=self._vote.escalate is not None):
@@ -108,9 +134,16 @@ class Poll:
                     continue
                 self._answers[voter] = reply
                 self._count(small=reply)
-                self._ballot.cast(voter, self._value(reply))
-        if not self._answers and not waiting:
-            raise failures[-1]
+                self._ballot.cast(voter, self._vote_of(voter, reply))
+        return None if self._answers else failures[-1]
+
+    def _vote_of(self, voter: Voter, reply: Answer) -> Value | None:
+        """What a reply votes for; nothing where a fallback gave it whose own vote, the same draw, is in already."""
+        draw = Voter(reply.model, voter.sample)
+        if draw in self._counted:
+            return None
+        self._counted.add(draw)
+        return self._value(reply)
 
     def _settled(self, leader: Tally | None) -> tuple[Answer, VoteResult]:
         """The leading value stands; where nobody gave one, the answer of the first who said anything."""
@@ -227,18 +260,11 @@ class Poll:
         value = self._value(answer)
         if value is not None and self._vote.canonical in {"number", "choice"}:
             return value_text(value)
-        return _short(answer.output)
+        return short(answer.output)
 
     def _notes(self, positions: Sequence[Answer], steps: int) -> str:
-        """The positions as data blocks, without names; the steps are shared out among them."""
-        blocks: list[str] = []
-        for index, answer in enumerate(positions):
-            left = steps // (len(positions) - index)
-            shown = _key_steps(answer, left)
-            steps -= len(shown)
-            text = "\n".join([f"answer: {self._said(answer)}", *(f"- {step}" for step in shown)])
-            blocks.append(self._blocks.wrap(f"answer {chr(ord('A') + index)}", text))
-        return "\n".join(blocks)
+        said = [(self._said(answer), answer) for answer in positions]
+        return notes_on(said, steps=steps, wrap=self._blocks.wrap)
 
 
 def _refuse_no_access(error: ModelError) -> None:
@@ -264,20 +290,3 @@ def _positions(ballot: Ballot, answers: Mapping[Voter, Answer]) -> list[Answer]:
     """One answer for each value, most votes first; those without a value where there is none."""
     named = [answers[tally.voter] for tally in ballot.tallies]
     return (named or list(answers.values()))[:MAX_POSITIONS]
-
-
-def _key_steps(answer: Answer, most: int) -> list[str]:
-    """The last lines before the result: what the answer was derived from."""
-    lines = [line.strip(" \t-*>•") for line in answer.text.splitlines()]
-    said = _short(answer.output)
-    steps = [
-        _short(line)
-        for line in lines
-        if line and not line.startswith(_STEPS_IN_LINE) and _short(line) != said
-    ]
-    return steps[-most:] if most else []
-
-
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _STEP_CHARS else f"{line[: _STEP_CHARS - 3]}..."

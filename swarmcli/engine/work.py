@@ -20,10 +20,10 @@ class Work:
     def add(
         self, name: str, replies: Sequence[ModelReply], *, started_s: float, ended_s: float
     ) -> None:
-        """Calls that were made side by side between these times, at least one."""
-        busy_s = max(reply.seconds for reply in replies)
-        self.spans.append(Span(name=name, started_s=started_s, ended_s=ended_s, busy_s=busy_s))
+        """Calls that were made side by side between these times."""
         for reply in replies:
+            span = Span(name=name, started_s=started_s, ended_s=ended_s, busy_s=reply.seconds)
+            self.spans.append(span)
             if reply.usage is not None and not reply.cached:
                 self.usage = (self.usage or Usage()) + reply.usage
             known = self.cost_usd is not None and reply.cost_usd is not None

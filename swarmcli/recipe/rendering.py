@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from typing import Any, cast
 
 from swarmcli.errors import UsageError
+from swarmcli.recipe.outside import OutsideText, outside_in
 from swarmcli.recipe.values import Json
 
 MAX_CHARACTERS = 10_000_000
@@ -84,6 +85,13 @@ class Budget:
             self.spend(len(value))
             return str(value)
         return json.dumps(self.plain(value), ensure_ascii=False)
+
+    def written(self, value: object) -> str:
+        """A value as it stands in a prompt: as text, and outside text in a data block."""
+        if isinstance(value, OutsideText):
+            return self.text(value.written)
+        text, origin = self.text(value), outside_in(value)
+        return text if origin is None else origin.wrap(text)
 
     def plain(self, value: object) -> Json:
         """A copy as plain JSON data. It is counted on the way, so that shared parts cannot explode."""

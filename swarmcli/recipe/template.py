@@ -4,16 +4,18 @@ Names, keys and indexes are rendered here, without importing Jinja (0.1 s, in ev
 to Jinja's sandbox, cut down to a dialect without I/O and randomness, in which no small template makes a large result
 or a long loop.
 
-Rule: a value is never read as a template. Text is put in as it is, everything else as JSON.
+Rule: a value is never read as a template. Text is put in as it is, text from outside in a data block, everything else
+as JSON.
 """
 
 import contextlib
 import functools
 import json
 import re
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from swarmcli.recipe.outside import OutsideText, made_of, outside_in
 from swarmcli.recipe.rendering import Budget, TemplateError
 from swarmcli.recipe.values import Json
 from swarmcli.recipe.wording import did_you_mean, found
@@ -50,7 +52,7 @@ def render(template: str, variables: Mapping[str, object]) -> str:
     if not _is_simple(template):
         return _render_with_jinja(template, variables)
     with Budget() as budget:
-        return _NAME.sub(lambda name: budget.text(_look_up(name, variables)), template)
+        return _NAME.sub(lambda name: budget.written(_look_up(name, variables)), template)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -240,20 +242,15 @@ _STR_METHODS = frozenset(
     {"capitalize", "count", "endswith", "find", "lower", "lstrip", "removeprefix", "removesuffix", "rstrip", "split",
      "splitlines", "startswith", "strip", "title", "upper"}
 )  # fmt: skip
-_LOOP, _TEXT = "swarm loop", "swarm text"
+_LOOP, _CONCAT = "swarm loop", "swarm concat"
 """Filters that no template can name, because of the space; `_rewrite` puts them in."""
 
 
 @functools.cache
 def _environment() -> "Environment":
     """The dialect: keys before attributes, no other templates, every step and character counted."""
-    from jinja2 import StrictUndefined, Undefined, nodes
+    from jinja2 import StrictUndefined, nodes
     from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    def text(value: object) -> str:
-        if isinstance(value, Undefined):
-            return str(value)  # raises, and names what is undefined
-        return Budget.current().text(value)
 
     class Dialect(ImmutableSandboxedEnvironment):
         intercepted_binops = frozenset({"+", "*", "**", "%"})
@@ -278,37 +275,61 @@ def _environment() -> "Environment":
 
         def call_binop(self, context: object, operator: str, left: object, right: object) -> object:
             Budget.current().check_operands(operator, left, right)
+            if operator == "+" and isinstance(left, str) and isinstance(right, str):
+                return _join([left, right])
             return cast("object", self.binop_table[operator](left, right))
 
         def call(self, *args: object, **kwargs: object) -> object:
             Budget.current().step()
-            return cast("object", super().call(*cast("Any", args), **kwargs))
+            _context, called, *given = args
+            result = cast("object", super().call(*cast("Any", args), **kwargs))
+            return _returned(result, called, *given, *kwargs.values())
 
     environment = Dialect(
         undefined=StrictUndefined,
         autoescape=False,
         keep_trailing_newline=True,
         optimized=False,  # folding would run filters while compiling, where nothing is counted
-        finalize=text,
+        finalize=_written,
     )
     ours: Any = environment
     ours.globals = {"namespace": environment.globals["namespace"], "range": _range}
-    ours.filters = {
-        **{name: environment.filters[name] for name in _FILTERS},
-        "string": text,
-        "join": _join,
+    ours.filters = _filters(environment.filters)
+    return environment
+
+
+def _returned(result: object, called: object, *given: object) -> object:
+    """What a call returns. What a macro writes is written already, and a list's methods return its own parts."""
+    text = getattr(called, "__self__", None)
+    return made_of(result, text, *given) if isinstance(text, str) else result
+
+
+def _filters(builtin: Mapping[str, Callable[..., object]]) -> dict[str, Callable[..., object]]:
+    made = {
+        **{name: builtin[name] for name in _FILTERS},
+        "string": _text,
         "replace": _replace,
         "indent": _indent,
         "tojson": _tojson,
-        _LOOP: _loop,
-        _TEXT: text,
     }
-    return environment
+    carrying = {name: _carrying(function) for name, function in made.items()}
+    return {**carrying, "join": _join, _LOOP: _loop, _CONCAT: _join}
+
+
+def _carrying(function: Callable[..., object]) -> Callable[..., object]:
+    """The filter, whose result is outside text where what it is given is."""
+
+    @functools.wraps(function)  # keeps the marks by which Jinja knows what a filter wants
+    def carrying(*args: object, **kwargs: object) -> object:
+        return made_of(function(*args, **kwargs), *args, *kwargs.values())
+
+    return carrying
 
 
 def _rewrite(tree: "nodes.Template") -> None:
     """Counts loops and `~`, and refuses what would read other templates."""
     from jinja2 import TemplateSyntaxError, nodes
+    from jinja2.visitor import NodeTransformer
 
     def filtered(name: str, value: nodes.Expr, *args: object) -> nodes.Filter:
         constants = [nodes.Const(arg, lineno=value.lineno) for arg in args]
@@ -321,8 +342,13 @@ def _rewrite(tree: "nodes.Template") -> None:
             raise TemplateSyntaxError("loops cannot be recursive", loop.lineno)
         characters = sum(len(data.data) for data in loop.find_all(nodes.TemplateData))
         loop.iter = filtered(_LOOP, cast("nodes.Expr", loop.iter), characters)
-    for concat in tree.find_all(nodes.Concat):
-        concat.nodes = [filtered(_TEXT, part) for part in concat.nodes]
+
+    class Concats(NodeTransformer):
+        def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:  # noqa: N802  Jinja's name
+            self.generic_visit(node)
+            return filtered(_CONCAT, nodes.List(node.nodes, lineno=node.lineno))
+
+    Concats().visit(tree)
 
 
 def _range(*bounds: int) -> range:
@@ -334,10 +360,35 @@ def _loop(items: Iterable[object], characters: int) -> Iterator[object]:
 
 
 def _join(value: Iterable[object], separator: str = "", attribute: str | None = None) -> str:
-    budget = Budget.current()
+    """One text of many; outside texts of several origins keep their own blocks as long as it stays whole."""
     parts = [item if attribute is None else _member(item, attribute) for item in value]
-    budget.spend(len(separator) * len(parts))
-    return separator.join(budget.text(part) for part in parts)
+    Budget.current().spend(len(separator) * len(parts))
+    written = [_written(part) for part in parts]
+    origin = outside_in([separator, *parts])
+    if origin is None:
+        return separator.join(written)
+    content = str(separator).join(
+        part if isinstance(part, str) else text for part, text in zip(parts, written, strict=True)
+    )
+    if all(isinstance(part, OutsideText) and part.wrap is origin.wrap for part in parts):
+        return OutsideText(content, origin.wrap)
+    return OutsideText(content, origin.wrap, _written(separator).join(written))
+
+
+def _text(value: object) -> str:
+    return Budget.current().text(_defined(value))
+
+
+def _written(value: object) -> str:
+    return Budget.current().written(_defined(value))
+
+
+def _defined(value: object) -> object:
+    from jinja2 import Undefined
+
+    if isinstance(value, Undefined):
+        str(value)  # raises, and names what is undefined
+    return value
 
 
 def _replace(value: str, old: str, new: str) -> str:

@@ -1,6 +1,7 @@
 """What a run does about doubt, as a display needs it: votes, critics, conflicts and revised plans. Pure.
 
-Rule: answers are data. A value that was voted for is quoted and cut short before it stands beside words of ours.
+Rules: answers are data, and a value that was voted for is quoted and cut short before it stands beside words of ours.
+The sums are those of `--json`: of the agents that have an answer, as their end tells it.
 """
 
 from collections import Counter
@@ -8,7 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from swarmcli.core.events import ConflictFound, CriticJudged, PlanRevised, VoteTallied
+from swarmcli.core.events import (
+    AgentCancelled,
+    AgentCompleted,
+    AgentFailed,
+    AgentSkipped,
+    ConflictFound,
+    CriticJudged,
+    PlanRevised,
+    VoteTallied,
+)
+from swarmcli.core.tally import VoteResult, vote_result_of
 from swarmcli.recipe.values import Json
 from swarmcli.ui.cells import fit
 from swarmcli.ui.clean import one_line
@@ -17,6 +28,10 @@ VALUE_WIDTH = 24
 """Cells for a value that was voted for or that is disputed."""
 MAX_VALUES = 4
 
+
+Checked = VoteTallied | CriticJudged | ConflictFound | PlanRevised
+"""What says how an answer or a plan was questioned."""
+AgentEnd = AgentCompleted | AgentFailed | AgentSkipped | AgentCancelled
 
 _VERDICT_WORDS = {"accept": "accepted", "reject": "rejected"}
 
@@ -33,18 +48,30 @@ class Checks:
     """Keys of which agents state different values."""
     revisions: int = 0
 
-    def feed(self, event: VoteTallied | CriticJudged | ConflictFound | PlanRevised) -> None:
+    def feed(self, event: Checked | AgentEnd) -> None:
         """Fold one event."""
         match event:
             case VoteTallied():
-                came_to = "agreed" if event.agreed else "divided"
-                self.votes[event.agent] = "escalated" if event.escalated else came_to
+                self.votes[event.agent] = _came_to(event)
             case CriticJudged():
                 self.verdicts[event.agent] = one_line(event.verdict)
+            case AgentCompleted():
+                self._forget(event.agent)
+                if (vote := vote_result_of(event.vote)) is not None:
+                    self.votes[event.agent] = _came_to(vote)
+                if event.verdict:
+                    self.verdicts[event.agent] = one_line(event.verdict)
+            case AgentFailed() | AgentSkipped() | AgentCancelled():
+                self._forget(event.agent)
             case ConflictFound():
                 self.conflicts.add(" ".join(event.key.split()).casefold())
             case PlanRevised():
                 self.revisions += 1
+
+    def _forget(self, agent: str) -> None:
+        """It has another answer than the one that was questioned, or none."""
+        self.votes.pop(agent, None)
+        self.verdicts.pop(agent, None)
 
     @property
     def escalated(self) -> int:
@@ -125,6 +152,10 @@ def many(number: int, noun: str) -> str:
 def times(number: int) -> str:
     """` 3x` behind what happened several times; nothing for once."""
     return f" {number}x" if number > 1 else ""
+
+
+def _came_to(vote: VoteTallied | VoteResult) -> str:
+    return "escalated" if vote.escalated else "agreed" if vote.agreed else "divided"
 
 
 def _position(position: Json) -> str:

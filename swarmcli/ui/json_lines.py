@@ -3,14 +3,12 @@
 Rule: the lines are plain UTF-8 in which everything that could act on a terminal is escaped.
 """
 
-import json
-import math
-import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import TextIO, cast
+from collections.abc import Callable
+from typing import TextIO
 
 from swarmcli.core.event_json import to_record
 from swarmcli.core.events import Stamped
+from swarmcli.core.safe_json import safe_json
 from swarmcli.ui.writer import LineWriter
 
 
@@ -31,33 +29,8 @@ class JsonLines:
         return self._writer.error
 
     def feed(self, stamped: Stamped) -> None:
-        self._writer.write(json_line(to_record(stamped)))
+        self._writer.write(safe_json(to_record(stamped)))
 
     def close(self) -> None:
         """Write what is left, for as long as somebody reads."""
         self._writer.close()
-
-
-_UNSAFE = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
-
-
-def json_line(record: Mapping[str, object]) -> str:
-    """The record as JSON on one line; numbers that JSON has no word for are null."""
-    try:
-        text = json.dumps(record, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError):
-        text = json.dumps(_strict(record), ensure_ascii=False, allow_nan=False)
-    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-
-
-def _strict(value: object) -> object:
-    """The value in JSON's own types."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, str | int):
-        return value
-    if isinstance(value, Mapping):
-        return {str(k): _strict(v) for k, v in cast("Mapping[object, object]", value).items()}
-    if isinstance(value, Iterable):
-        return [_strict(item) for item in cast("Iterable[object]", value)]
-    return str(value)

@@ -49,7 +49,7 @@ from swarmcli.ui.checks import conflict_words, critic_words, revision_words, vot
 from swarmcli.ui.clean import one_line
 from swarmcli.ui.receipt import ReceiptWords
 from swarmcli.ui.state import fault_text
-from swarmcli.ui.steps import ENDED, Spend, State, Step
+from swarmcli.ui.steps import Spend, State, Step
 from swarmcli.ui.summary import cost, estimated
 from swarmcli.ui.terminal import paint
 from swarmcli.ui.ticker import Ticker
@@ -115,6 +115,7 @@ class PlainLines:
 
     def feed(self, stamped: Stamped) -> None:
         self._ticker.sync(stamped.t)
+        ended = self.view.ended
         self.view.feed(stamped)
         self._t = max(self._t, stamped.t)
         match stamped.event:
@@ -129,7 +130,7 @@ class PlainLines:
                 | AgentSkipped()
                 | AgentCancelled()
             ):
-                self._on_agent(stamped.event)
+                self._on_agent(stamped.event, has_ended=self.view.ended > ended)
             case CallRetry() | CallHedged():
                 self._on_call(stamped.event)
             case LimitWaiting() | LimitChanged():
@@ -215,7 +216,7 @@ class PlainLines:
                 again = view.plan.note  # what is repaired or revised, and why
                 self._line("plan", _join(one_line(event.model), again), "start")
             case PlanReady():
-                agents = f"{view.total} agents"
+                agents = f"{event.tasks} agents"
                 if view.plan.seconds is None:
                     self._line("plan", agents)
                 else:
@@ -230,7 +231,10 @@ class PlainLines:
     def _on_agent(
         self,
         event: AgentStarted | AgentCompleted | AgentFailed | AgentSkipped | AgentCancelled,
+        *,
+        has_ended: bool,
     ) -> None:
+        """One agent's line; `has_ended`: it had not before, as one whose answer is taken back has."""
         agent = self.view.agents[event.agent]
         each = self._verbose or self.view.total <= FEW_AGENTS
         seconds = f"{agent.seconds:.1f}s" if agent.seconds else ""
@@ -253,7 +257,7 @@ class PlainLines:
         if told:
             word, style, text = fact
             self._line(agent.id, text, word, style)
-        if agent.state in ENDED:
+        if has_ended:
             self._tell_steps([step for step, _ in agent.homes], each)
 
     def _tell_steps(self, steps: list[Step], each: bool) -> None:

@@ -112,6 +112,7 @@ class RunState:
             case AgentStarted() | AgentUpdated():
                 self._on_progress(event, t)
             case AgentCompleted() | AgentFailed() | AgentSkipped() | AgentCancelled():
+                self.checks.feed(event)
                 self._on_end(event, t)
             case PlanStarted() | PlanTask() | PlanReady():
                 self._on_plan(event, t)
@@ -313,6 +314,7 @@ class RunState:
             self._on_judge(event, t)
         match event:
             case CallStarted() if agent is not None:
+                agent.out, agent.retry = agent.out + 1, None
                 if agent.state not in ENDED:
                     self._move(agent, State.RUNNING, t)
             case CallStarted():
@@ -322,6 +324,7 @@ class RunState:
                     agent.called = agent.called or not event.cached
                     agent.hedged = False
                 if not event.cached:
+                    self._on_return(agent, t)
                     spent = _bill(event.model, event.tokens, event.cost_usd)
                     self._charge(agent, phase.spend, spent)
 
@@ -343,7 +346,7 @@ class RunState:
             case CallRetry():
                 self._on_retry(event, t)
             case CallFailed():
-                self._on_failed_call(event)
+                self._on_failed_call(event, t)
                 if event.agent is None and event.purpose == "judge":
                     self._on_judge(event, t)
             case CallHedged(agent=str(name)):
@@ -362,19 +365,30 @@ class RunState:
             self._phase(event.purpose).retry = retry
             return
         agent = self._agent(event.agent)
-        # While the same question is out twice, the other one is still being answered.
-        if agent.state not in ENDED and not agent.hedged:
+        if agent.state not in ENDED:
             agent.retry = retry
+            self._wait_if_alone(agent, t)
+
+    def _on_return(self, agent: Agent | None, t: float) -> None:
+        """A call has left its provider, with an answer or without."""
+        if agent is not None:
+            agent.out = max(0, agent.out - 1)
+            self._wait_if_alone(agent, t)
+
+    def _wait_if_alone(self, agent: Agent, t: float) -> None:
+        """One call waits for its next attempt: so does the agent, unless others of it are being answered."""
+        if agent.retry is not None and not agent.out:
             self._move(agent, State.RETRYING, t)
 
     def _phase(self, purpose: str) -> Phase:
         return {"planner": self.plan, "judge": self.judge}.get(purpose, self.merge)
 
-    def _on_failed_call(self, event: CallFailed) -> None:
+    def _on_failed_call(self, event: CallFailed, t: float) -> None:
         """What it took, as far as somebody knows; a call that was turned away took nothing."""
         agent = None if event.agent is None else self._agent(event.agent)
         if agent is not None:
             agent.called = True
+        self._on_return(agent, t)
         spent = _bill(event.model, event.tokens, event.booked_usd)
         spent.guessed = int(event.tokens is None and spent.cost_usd > 0)
         self._charge(agent, self._phase(event.purpose).spend, spent)
@@ -457,8 +471,8 @@ class RunState:
 
     def _move(self, agent: Agent, new: State, t: float) -> None:
         old = agent.state
-        if new is not State.RETRYING:
-            agent.retry = None
+        if new not in {State.RUNNING, State.RETRYING}:
+            agent.retry, agent.out = None, 0
         if old not in LIVE and new in LIVE:
             agent.since_t = t
             self._first_t = t if self._first_t is None else self._first_t

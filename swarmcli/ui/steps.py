@@ -85,6 +85,9 @@ class Agent:
     check: str = ""
     """How its vote went, or what a critic says of its answer."""
     retry: Retry | None = None
+    """What a call of it waits for; the agent waits only while none of its calls is out."""
+    out: int = 0
+    """Calls that are with a provider: several where models vote, or where a slow one is asked twice."""
     hedged: bool = False
     """The same question is out twice, because the first was slow to be answered."""
     since_t: float = 0.0

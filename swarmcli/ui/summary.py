@@ -215,14 +215,10 @@ class _Facts:
         speedup = self.end.totals.get("speedup")
         if not isinstance(speedup, int | float) or speedup <= 0 or self.total < 2:
             return ""
-        worked = (
-            State.DONE,
-            State.FAILED,
-        )  # of a cancelled agent nobody knows how long it had waited
-        busy = sum(a.seconds for a in self.view.agents.values() if a.state in worked)
+        busy, wall = self._busy_and_wall(speedup)
         text = f"{speedup:.1f}x"
         if busy:
-            text += f": {duration(busy)} of agent time in {duration(busy / speedup)}"
+            text += f": {duration(busy)} of agent time in {duration(wall)}"
         text = f"{text}; {steps}" if steps else text
         chain = mapping(self.end.totals.get("critical_path")).get("agents")
         if not isinstance(chain, list) or not chain:
@@ -231,6 +227,17 @@ class _Facts:
         if len(names) > MAX_CHAIN:
             names = [*names[: MAX_CHAIN // 2], "...", *names[-MAX_CHAIN // 2 + 1 :]]
         return f"{text}; critical path {' > '.join(names)}"
+
+    def _busy_and_wall(self, speedup: float) -> tuple[float, float]:
+        """The seconds of which `speedup` is the quotient."""
+        receipt = mapping(self.end.totals.get("receipt"))
+        busy, wall = receipt.get("agent_s"), receipt.get("wall_s")
+        if isinstance(busy, int | float) and isinstance(wall, int | float):
+            return busy, wall
+        # Of a cancelled agent nobody knows how long it had waited.
+        worked = (a for a in self.view.agents.values() if a.state in {State.DONE, State.FAILED})
+        seconds = sum(agent.seconds for agent in worked)
+        return seconds, seconds / speedup
 
     def _timed(self, name: str) -> str:
         view = self.view

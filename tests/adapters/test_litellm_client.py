@@ -677,6 +677,14 @@ class TestRequests:
         await client.complete(request())
         assert set(server.requests[0].body) == {"model", "messages"}
 
+    async def test_half_a_character_is_none(self, edge):
+        """Models escape one in their JSON; it cannot be sent, and may not cost the agent that is told it."""
+        server, client = edge
+
+        await client.complete(request("half \ud83d of it"))
+
+        assert server.requests[0].prompt == "half ? of it"
+
     async def test_the_requests_own_bounds_win(self, edge):
         """A request may be cooler and shorter than its model."""
         server, client = edge

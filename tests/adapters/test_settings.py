@@ -126,6 +126,8 @@ def test_a_wrong_variable_is_named(
         ("max_cost = false", "max_cost: False is not an amount"),
         ("model = 5", "model: 5 is not a model"),
         ('model = ""', "model: '' is not a model"),
+        ('model = "a/b\\u001b]52;c;eA\\u0007"', "is not a model"),
+        ('model = "a/b\\u202e"', "is not a model"),
         ("cache = false", "cache: False is not one of"),
         ('ascii = "?"', "ascii: '\\?' is not yes or no"),
         ("recipe_path = 1", "recipe_path: 1 is not a list of folders"),

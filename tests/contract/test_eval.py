@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ from swarmcli.app.sheet import Sheet
 from swarmcli.core.events import RunCompleted
 from swarmcli.engine.order import RunReport
 from swarmcli.testing import ManualClock
-from tests.contract.conftest import Done, Shell
+from tests.contract.conftest import Done, Planner, Shell
 from tests.e2e.command import Swarm, environment
 from tests.e2e.test_resume import wait_for
-from tests.fakes.openai_server import Reply, Server
+from tests.fakes.openai_server import Reply, Server, serve
 
 PRICED = """\
 models:
@@ -105,6 +106,26 @@ class TestComparison:
         assert empty == ""
         assert "against small" in legend
         assert "swarm: 12 questions, recipe demo" in done.err
+
+    def test_whose_results_a_writer_cites_is_no_part_of_its_answer(
+        self, shell: Shell, server: Server, plan_of: Planner
+    ):
+        """`72 [t2]` says 72: writers are told to name their sources."""
+        server.routes = [
+            ("final deliverable", "The total is 72 [t1, t2].\n\n72 [t2]"),
+            ("How many", plan_of(t1="Count the apples.", t2="Count the pears.")),
+        ]
+        server.reply = "36"
+        recipe = shell.recipe(
+            "params: {question: {type: string}}\nmode: swarm\ntask: '{{ question }}'\n"
+        )
+        shell.write("d.jsonl", '{"question": "How many are there?", "answer": "#### 72"}\n')
+
+        done = shell("eval", "d.jsonl", "--config", f"s={recipe}", "--json")
+
+        record = done.json["records"][0]
+        assert (record["answer"], record["correct"]) == ("The total is 72.\n\n72", True)
+        assert record["calls"] == 4
 
     def test_each_answer_is_a_record(self, adding: Shell):
         """-o takes one JSON line per configuration and question, in order; stdout keeps the table."""
@@ -230,6 +251,7 @@ class TestHonesty:
             "bad_request",
         )
         assert "1 of 12 answers are missing: bad_request" in done.err
+        assert "(1 counted as wrong, 0 not counted)" in done.err
         flags = ("--config", "a=openai/big", "--min-success", "90%")
         assert adding("eval", "add.jsonl", *flags).code == 0
 
@@ -253,6 +275,8 @@ class TestHonesty:
 
         row = by_name(done)["swarm"]
         assert (done.code, done.json["status"]) == (4, "budget")
+        assert "answers are missing: a cap was reached" in done.err
+        assert "hint: the same command goes on from here" in done.err
         assert 0 < row["asked"] == row["right"] < 12
         assert done.json["paid_usd"] <= 10
         left = [r for r in done.json["records"] if r["status"] == "unfinished"]
@@ -269,6 +293,51 @@ class TestHonesty:
 
         assert (done.code, done.out) == (77, "")
         assert len(server.requests) <= 2
+
+    def test_what_a_refused_key_left_unfinished_is_no_answer(self, adding: Shell, server: Server):
+        """The draft that came before it is not what the recipe would have answered."""
+        server.faults = lambda seen: "401" if seen.model == "big" else "ok"
+        flags = ("--recipe", adding.recipe(CHECKED), "--config", "small", "--config", "swarm")
+
+        done = adding("eval", "add.jsonl", *flags, "-j", "1", "--json")
+
+        assert done.code == 3
+        assert (by_name(done)["swarm"]["asked"], by_name(done)["swarm"]["failed"]) == (0, 0)
+        left = [r for r in done.json["records"] if r["config"] == "swarm"]
+        assert (left[0]["status"], left[0]["error"]["kind"]) == ("unfinished", "auth")
+
+    def test_an_answer_that_is_not_in_the_cache_is_not_wrong(self, adding: Shell):
+        """--cache only shows what there is: nobody was asked for the rest."""
+        flags = ("--config", "a=openai/tiny", "--json")
+        adding("eval", "add.jsonl", *flags, "--limit", "4")
+
+        done = adding("eval", "add.jsonl", *flags, "--cache", "only")
+
+        row = by_name(done)["a"]
+        assert (done.code, row["asked"], row["failed"]) == (3, 4, 0)
+        assert "8 of 12 answers are missing: cache_miss" in done.err
+
+    def test_an_answer_of_another_endpoint_is_not_reused(
+        self, adding: Shell, server: Server, monkeypatch: pytest.MonkeyPatch
+    ):
+        """The same id elsewhere is another model, also where no role names it."""
+        args = ("eval", "add.jsonl", "--config", "a=openai/tiny", "--limit", "2", "--json")
+        adding(*args)
+
+        with serve(reply="None.") as other:
+            monkeypatch.setenv("OPENAI_API_BASE", other.url)
+            done = adding(*args)
+
+        assert (len(server.requests), len(other.requests)) == (2, 2)
+        assert by_name(done)["a"]["right"] == 0
+
+    def test_a_model_on_this_machine_is_not_flooded(self, adding: Shell, server: Server):
+        """Loopback models get few requests at once, whatever the evaluation names them by."""
+        server.latency_s = 0.02
+
+        adding("eval", "add.jsonl", "--config", "a=openai/tiny")
+
+        assert server.peak <= 4
 
     def test_no_more_calls_at_once_than_asked_for(self, adding: Shell, server: Server):
         """-j bounds the calls of all runs together."""
@@ -329,7 +398,7 @@ class TestBadInput:
                 "d.jsonl:2: no JSON: Expecting value at column 14",
             ),
             ("[" * 100_000, "d.jsonl:1: no"),
-            ("", "holds no questions"),
+            ("", "d.jsonl holds no questions"),
             ('{"id": 1, "question": "a", "answer": "1"}\n' * 2, "d.jsonl:2: its id '1' stands"),
         ],
     )
@@ -371,8 +440,44 @@ class TestBadInput:
 
     def test_a_dry_run_asks_nothing(self, adding: Shell, server: Server):
         """It says what would be compared."""
-        done = adding("eval", "add.jsonl", "--recipe", adding.recipe(CHECKED), "-n")
+        args = ("eval", "add.jsonl", "--recipe", adding.recipe(CHECKED), "-n")
+        done = adding(*args)
 
         assert done.code == 0
-        assert "12 questions" in done.err
+        assert "12 questions" in done.out
+        rows = [
+            (row["name"], row["at_once"]) for row in adding(*args, "--json").json["configurations"]
+        ]
+        assert rows == [("small", True), ("large", True), ("swarm", False)]
         assert not server.requests
+
+    def test_a_dry_run_needs_no_model(self, adding: Shell, monkeypatch: pytest.MonkeyPatch):
+        """As for `run`: what would be asked is known without anybody to ask."""
+        for name in ("OPENAI_API_KEY", "SWARM_MODEL"):
+            monkeypatch.delenv(name)
+
+        done = adding("eval", "add.jsonl", "-n")
+
+        assert (done.code, "12 questions" in done.out) == (0, True)
+
+    def test_large_datasets_are_read(self, adding: Shell):
+        """As large as standard input may be: --limit takes a part of them."""
+        padding = f'{{"question": "{"x" * 999_950}", "answer": "1"}}\n'
+        adding.write("large.jsonl", padding * 12)
+
+        done = adding("eval", "large.jsonl", "--limit", "2", "-n")
+
+        assert (done.code, done.out.splitlines()[0]) == (0, "2 questions, nothing was sent")
+
+    def test_records_and_events_go_to_new_folders_and_the_table_to_nobody(
+        self, adding: Shell, monkeypatch: pytest.MonkeyPatch
+    ):
+        """A closed stdout costs the table, not the records."""
+        monkeypatch.setattr(sys, "stdout", None)
+        flags = ("--config", "a=openai/tiny", "--limit", "2")
+
+        done = adding("eval", "add.jsonl", *flags, "-o", "new/a.jsonl", "--events", "log/e.jsonl")
+
+        assert (done.code, "standard output is closed" in done.err) == (1, True)
+        for name in ("new/a.jsonl", "log/e.jsonl"):
+            assert len((adding.folder / name).read_text().splitlines()) >= 2

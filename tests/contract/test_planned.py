@@ -198,6 +198,42 @@ def test_a_bad_plan_file_is_refused_before_any_request(shell: Shell, server: Ser
     assert "plan.json" in done.err
 
 
+def test_a_plan_file_replaces_the_tasks_of_a_recipe(shell: Shell, server: Server, plan_of):
+    """What `swarm plan` wrote and a person has edited is what runs; a flag is stronger than the recipe."""
+    recipe = shell.recipe(
+        "tasks:\n"
+        "  - {id: scan, prompt: 'Review {{ item }}', for_each: {items: [red, blue], as: item}}\n"
+        "  - {id: scan-0, prompt: Greet.}\n"
+        "  - {id: end, prompt: Sum up., depends_on: [scan, scan-0]}\n"
+    )
+    shell("plan", recipe, "-o", "plan.json")
+    plan = json.loads((shell.folder / "plan.json").read_text())
+    assert [("t1", []), ("scan-1", []), ("scan-0", []), ("end", ["t1", "scan-1", "scan-0"])] == [
+        (t["id"], t["depends_on"]) for t in plan["tasks"]
+    ]
+    plan["tasks"] = [{"id": "only", "prompt": "Do this alone."}]
+    shell.write("plan.json", json.dumps(plan))
+
+    done = shell("run", recipe, "--plan", "plan.json")
+
+    assert (done.out, server.prompts) == ("echo: Do this alone.\n", ["Do this alone."])
+
+
+def test_a_resumed_run_keeps_the_plan_of_its_file(shell: Shell, server: Server, plan_of):
+    """The file may be another one by then, or gone; what is finished is not paid again."""
+    shell.write("plan.json", plan_of(t1="About apples.", t2="About pears."))
+    server.routes[:] = [(WRITER, "")]
+    first = shell("solve", TASK, "--plan", "plan.json")
+    (shell.folder / "plan.json").unlink()
+    before = len(server.requests)
+    server.routes[:] = [(WRITER, "DELIVERED")]
+
+    done = shell("resume")
+
+    assert (first.code, done.code, done.out) == (1, 0, "DELIVERED\n")
+    assert len(server.requests) - before == 1
+
+
 # Hostile plans: repaired or refused, never endless
 
 
@@ -235,6 +271,8 @@ HOSTILE = {
     ),
     "ids of another world": _tasks({"id": "../../etc/passwd\x00", "prompt": "p"}),
     "a mode of its own": '{"mode": "nuclear", "tasks": []}',
+    "a mode that is a list": '{"mode": ["instant"]}',
+    "tasks that are left out": '{"tasks": [{"id": "t1", "prompt": "p"}, ..., {"id": "t30", "prompt": "p"}]}',
     "null": '{"tasks": null}',
 }
 

@@ -107,8 +107,12 @@ def test_a_resumed_run_adds_up_all_its_sessions(shell: Shell, server: Server):
 
     calls = {role: of["calls"] for role, of in done.json["receipt"]["roles"].items()}
     assert done.code == 0
-    assert calls == {"small": 4, "large": 1, "other": 4}
+    assert calls == {"small": 4, "large": 2, "other": 4}, "for two, and in vain for three"
     assert sum(calls.values()) == done.json["usage"]["calls"] == len(server.requests)
+    shown = {a["agent"]: a for a in json.loads(shell("show", "last", "--json").out)["agents"]}
+    assert ("done", "7") == (shown["sum[2]"]["state"], shown["sum[2]"]["output"])
+    assert "error" not in shown["sum[2]"]  # of the first session
+    assert "escalated" in shown["sum[1]"]["vote"]
 
 
 def test_the_shipped_vote_recipe_asks_two_models_and_escalates(shell: Shell, server: Server):

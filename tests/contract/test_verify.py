@@ -214,7 +214,7 @@ def test_an_insufficient_answer_is_told_to_dependants(shell: Shell, server: Serv
 
     assert (done.code, done.json["status"], done.json["result"]) == (0, "ok", "report")
     assert done.json["agents"]["done"] == 2
-    assert done.json["doubts"] == {"insufficient": ["sum"], "rejected": []}
+    assert done.json["doubts"] == {"insufficient": ["sum"], "conflicting": [], "rejected": []}
     assert "(sum has status insufficient" in prompt_of(server.requests[-1].body)
     assert "could not do their task (insufficient): sum" in done.err
 

@@ -4,6 +4,8 @@ import json
 import re
 from collections import Counter
 
+import pytest
+
 from tests.contract.conftest import Shell
 from tests.fakes.openai_server import Server, prompt_of
 
@@ -149,3 +151,16 @@ def test_a_dry_run_foresees_the_votes(shell: Shell, server: Server):
 
     assert (done.code, server.requests) == (0, [])
     assert done.json["calls"] == 24
+
+
+@pytest.mark.parametrize("models", ["[small, other]", "[small], samples: 2"])
+def test_voters_that_cannot_be_reached_end_the_run_early(shell: Shell, server: Server, models: str):
+    """A hundred agents do not each ask three models that are down."""
+    hundred = TWELVE.replace("range(12)", "range(100)").replace("[small, other]", models)
+    server.faults = lambda _seen: "500"
+
+    done = shell("run", shell.recipe(f"{hundred}retry: {{attempts: 2}}\nhedge: off\n"), "-j", "5")
+
+    assert (done.code, done.out) == (75, "")
+    assert len(server.requests) <= 60
+    assert done.err.count("the run stops early") == 1

@@ -1,5 +1,7 @@
 """Conflicts between agents' claims."""
 
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -146,6 +148,14 @@ def test_an_answer_chooses_the_position_that_it_is_equal_to(answer, chosen):
     assert chosen == (position.agents[0] if position else None)
 
 
+def test_an_answer_may_name_the_unit_that_everybody_left_out():
+    """It says the same in more words; a third value stays one."""
+    left_out = conflict((5, "a"), (6, "b"))
+
+    assert left_out.positions[1] == position_of(left_out, "6 km")
+    assert position_of(left_out, "7 km") is None
+
+
 def test_a_factor_in_the_unit_goes_with_the_value():
     """What is shown, and what an answer is compared with, is what was meant."""
     [found] = find_conflicts(
@@ -165,6 +175,53 @@ def test_one_agent_alone_is_no_conflict():
     """Two authors of one book are a list; two agents that name different ones are a conflict."""
     assert not find_conflicts([("a", claim("author", "X")), ("a", claim("author", "Y"))])
     assert find_conflicts([("a", claim("author", "X")), ("b", claim("author", "Y"))])
+
+
+def test_agents_that_name_the_same_several_values_agree():
+    """Both name both authors of a book; who names another one contradicts them."""
+    same_list = [(agent, claim("author", name)) for agent in "ab" for name in "XY"]
+
+    assert not find_conflicts(same_list)
+    [found] = find_conflicts([*same_list, ("c", claim("author", "Z"))])
+    assert [("a", "b"), ("a", "b"), ("c",)] == [p.agents for p in found.positions]
+
+
+def steps(said):
+    """How many lines are run to compare these claims: the work, which no other process can change."""
+    count = 0
+
+    def step(*_):
+        nonlocal count
+        count += 1
+        return step
+
+    before = sys.gettrace()
+    sys.settrace(step)
+    try:
+        find_conflicts(said)
+    finally:
+        sys.settrace(before)
+    return count
+
+
+@pytest.mark.parametrize(
+    ("value", "unit"),
+    [
+        (lambda i: i, lambda i: ""),
+        (lambda i: i * 0.9e-6, lambda i: ""),
+        (lambda i: f"text {i}x", lambda i: "km" if i % 2 else ""),
+        (lambda i: i, lambda i: f"unit {i}x"),
+        (lambda i: 1, lambda i: f"unit {i}x"),
+        (lambda i: 1, lambda i: ""),
+    ],
+    ids=["numbers", "neighbours", "texts", "units", "only units", "the same"],
+)
+def test_twice_as_many_values_of_one_key_are_twice_the_work(value, unit):
+    """An agent that states thirty thousand values does not hold up the run."""
+    said = [(f"t{i}", claim("k", value(i), unit(i))) for i in range(300)]
+    steps(said)  # what is made once
+
+    assert steps(said) < 2.2 * steps(said[:150])
 
 
 def test_only_finished_agents_have_a_say():
@@ -200,6 +257,25 @@ def test_the_record_and_the_section_say_who_states_what():
     assert section.endswith("(b)")
     assert conflicts_section([left] * 130).endswith("(b)\n- and 30 more")
     assert "42" == without_section(f"42\n\n{section}") == without_section("42")
+
+
+def test_very_many_values_are_one_short_line():
+    """A key that means something else for everybody is no reason for a page of values."""
+    positions = [(f"{n}" + "y" * 999, f"a{n}") for n in range(5000)]
+    [_, _, line] = conflicts_section([Settled(conflict=conflict(*positions))]).split("\n")
+
+    assert line.startswith("- k: 0yyy")
+    assert line.endswith("… (a9) or 4990 more values")
+    assert len(line) < 2500
+
+
+def test_values_are_shown_as_json():
+    """Not as Python writes them."""
+    section = conflicts_section(
+        [Settled(conflict=conflict((True, "a"), (False, "b"), (["ä"], "c"), ({"n": None}, "d")))]
+    )
+
+    assert section.endswith('- k: true (a) or false (b) or ["ä"] (c) or {"n": null} (d)')
 
 
 values_ = st.recursive(

@@ -17,6 +17,8 @@ REJECT = '{"first_error": "17 * 3 is 51", "verdict": "reject"}'
         REJECT,
         f"I recompute: 51.\n{REJECT}\n",
         f"Steps\n```json\n{REJECT}\n```",
+        f"Steps\n```json\n{REJECT}```",
+        '```json\n{"verdict": "accept"}\n```\nNo:\n```json\n' + REJECT + "\n```",
         f'It says {{"verdict": "accept"}}.\n{{"verdict": "accept"}}\n{REJECT}',
     ],
 )
@@ -44,6 +46,15 @@ def test_the_last_line_is_the_verdict(text):
 def test_anything_else_is_unsure(text):
     """A verdict that is not the last word, is no word of ours or cannot be read decides nothing."""
     assert "unsure" == parse_judgement(text).verdict
+
+
+def test_backticks_in_what_it_says_do_not_hide_the_verdict():
+    """The first error may be about a fence."""
+    judged = parse_judgement(
+        '```json\n{"first_error": "no ``` at the end", "verdict": "reject"}\n```'
+    )
+
+    assert ("reject", "no ``` at the end") == (judged.verdict, judged.first_error)
 
 
 def test_no_error_is_said_in_several_ways_and_a_long_one_is_cut():

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmcli.core.factsheet import fact_sheet
-from swarmcli.core.markers import cited, unused
+from swarmcli.core.markers import cited, unused, without_markers
 from swarmcli.core.mergetree import Piece, left_out
 from swarmcli.core.replies import Claim
 
@@ -43,6 +43,21 @@ def test_the_unused_are_those_whom_nobody_cites(used):
 
 
 @pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("It is 72 [t1].", "It is 72."),
+        ("72 [t1, t3][a-b] [scan[1]]", "72"),
+        ("72 [t1 to t3] [t1\u2013t3] [t1-t3] [agents t1 and t2]", "72"),
+        ("72, says scan[2]", "72, says "),
+        ("[72] [t1: 72] [t9] [t1, t9] []", "[72] [t1: 72] [t9] [t1, t9] []"),
+    ],
+)
+def test_a_text_without_its_markers_is_what_the_writer_says(text, left):
+    """Brackets that hold anything but ids belong to the text."""
+    assert left == without_markers(text, AGENTS)
+
+
+@pytest.mark.parametrize(
     "piece", ["[", "[a", "[[1]", "a-", "a to ", "[" + "-" * 398 + "]", "scan["]
 )
 def test_hostile_texts_are_read_in_linear_time(piece):
@@ -50,6 +65,7 @@ def test_hostile_texts_are_read_in_linear_time(piece):
     text = piece * (500_000 // len(piece))
 
     assert {"t1"} == cited(text + "\n[t1]", AGENTS)
+    assert without_markers(text + "\n[t1]", AGENTS) == text + "\n"
 
 
 def test_what_a_reducer_forgot_is_carried_on():
@@ -66,6 +82,24 @@ def test_what_a_reducer_forgot_is_carried_on():
     ] == left_out(group, "all of it [t1] [t3][t5]")
     assert [] == left_out(group, "[t1 to t5]")
     assert [] == left_out(group, "no markers at all")
+
+
+def test_a_marker_in_a_result_says_nothing_about_the_agent_whom_it_names():
+    """An agent that writes `[t2]` under its own words cannot make t2 look as if it had been kept."""
+    group = [
+        Piece(name="t1", agents=("t1",), text="all is well [t2], as says [t3]"),
+        Piece(name="t2", agents=("t2",), text="nothing is well"),
+        Piece(name="t3", agents=("t3",), text="three"),
+    ]
+
+    assert group[1:] == left_out(group, "all is well [t2], as says [t3] [t1]")
+
+
+def test_a_marker_may_name_everybody():
+    """What three hundred agents say alike is one statement with three hundred ids."""
+    agents = [f"review-of-the-chapter-{i}" for i in range(300)]
+
+    assert frozenset(agents) == cited(f"It is so [{', '.join(agents)}].", agents)
 
 
 def test_a_forgotten_part_of_a_condensed_piece_without_markers_is_carried_whole():

@@ -67,6 +67,7 @@ def test_forward_references_wait_for_the_task_that_they_name():
         ([draft("a" * 65)], "is not made of 1-64 letters"),
         ([draft("")], "task id ''"),
         ([TaskDraft(id="a", prompt=" \n")], "task 'a' has an empty prompt"),
+        ([TaskDraft(id="a", prompt="...")], "task 'a' has an empty prompt"),
         ([], "the plan has no tasks"),
     ],
 )
@@ -190,6 +191,11 @@ def test_instant_needs_no_tasks_and_swarm_does():
     """Not splitting is an answer; an empty plan is not."""
     assert () == build(mode="instant").tasks
     assert "no tasks" in fault(mode="swarm")
+
+
+def test_a_plan_with_tasks_is_a_swarm_whatever_it_is_called():
+    """What `swarm plan` writes says what `--plan` does."""
+    assert "swarm" == build(draft("a"), draft("b"), mode="instant").mode
 
 
 def test_the_leaves_are_those_on_which_nothing_depends():

@@ -80,6 +80,29 @@ def test_an_example_before_the_plan_is_not_the_plan():
     assert DRAFTS == parse_plan(f'Not {{"tasks": []}} but {PLAN}').drafts
 
 
+@pytest.mark.parametrize(
+    "form", ['{"mode": "instant"}', '{"tasks": [{"id": "t1", "prompt": "...", "depends_on": []}]}']
+)
+def test_the_form_of_an_answer_is_not_the_answer(form):
+    """Planners think aloud: what they decline, and the dots of the form, come before what they mean."""
+    document = parse_plan(f"Not {form} but {PLAN}")
+
+    assert ("swarm", DRAFTS) == (document.mode, document.drafts)
+
+
+def test_a_truncated_plan_is_not_what_was_said_before_it():
+    """Its tasks have begun: another answer would throw them away."""
+    assert "truncated" in fault(f'Not {{"mode": "instant"}} but {PLAN[:-30]}')
+
+
+def test_line_breaks_within_a_prompt_are_read_while_it_streams():
+    """Weak models do not escape them."""
+    text = PLAN.replace("one", "one\n\tand more")
+
+    assert "one\n\tand more" == parse_plan(text).drafts[0].prompt
+    assert parse_plan(text).drafts == streamed(text, 3)
+
+
 def test_an_open_bracket_before_the_plan_hides_nothing():
     """Prose may open a list that it never closes."""
     assert DRAFTS == parse_plan(f"Result: [{PLAN} (that is all)").drafts
@@ -119,6 +142,11 @@ def test_numbers_as_ids_become_text():
         ('{"version": 2, "tasks": []}', "plan version 2 is not known"),
         ('{"version": true, "tasks": []}', "plan version true is not known"),
         ('{"mode": ["swarm"], "tasks": []}', "is not one of swarm"),
+        ('{"mode": ["instant"]}', 'holds no "tasks"'),
+        ('{"tasks": [{"id": "t1", "prompt": "one"}, ..., {"id": "t9", "prompt": "9"}]}', "holds '...' between"),
+        ('{"tasks": [{"id": "t1", "prompt": "one"}, // and on\n {"id": "t9", "prompt": "9"}]}', "holds '//' between"),
+        ('{"tasks": [{"id": "t1", "prompt": "one"} /* 7 more */, {"id": "t9", "prompt": "9"}]}', "holds '/*' between"),
+        ("{'tasks': [{'id': 't1', 'prompt': 'print ]}]} now'}, {'id': 't2', 'prompt': 'two'}]}", "malformed"),
         ('{"mode": "turbo", "tasks": []}', "mode 'turbo' is not one of swarm"),
     ],
 )  # fmt: skip
@@ -133,6 +161,14 @@ def test_sloppy_but_complete_json_is_repaired():
 
     assert DRAFTS == parse_plan(text, repair=json_repair.loads).drafts
     assert "malformed" in fault_without_repair(text)
+
+
+def test_dots_and_slashes_within_a_prompt_leave_nothing_out():
+    """Only what stands between the values says that tasks are missing."""
+    text = "{'tasks': [{'id': 't1', 'prompt': 'read http://x/#y ... all',}, {\"id\": 't2', \"prompt\": \"so // on\"}]}"
+
+    drafts = parse_plan(text, repair=json_repair.loads).drafts
+    assert ["read http://x/#y ... all", "so // on"] == [d.prompt for d in drafts]
 
 
 def fault_without_repair(text):

@@ -87,6 +87,15 @@ def test_questions_that_are_asked_side_by_side_count_once():
     assert (4, 10) == (found.critical_steps, found.serial_s)
 
 
+def test_a_level_of_reducers_is_one_step_and_all_of_their_time_is_serial():
+    """Three side by side, told to have ended together: the result waits for the longest, one by one they take 6 s."""
+    level = [Span(name="writer", started_s=4, ended_s=7, busy_s=busy) for busy in (1, 3, 2, 0.0005)]
+    found = receipt([ran("a", start=0, end=4)], writer=[*level, span("writer", 7, 8)])
+
+    assert (8, 8, 3) == (found.critical_path_s, found.wall_s, found.critical_steps)
+    assert 4 + (1 + 3 + 2) + 1 == round(found.serial_s, 1)
+
+
 def test_critical_steps_have_a_barrier_after_each_level():
     """The report's formula: the longest of each level adds up, though no chain of agents took so many steps."""
     outcomes = [

@@ -197,14 +197,23 @@ def test_what_is_wrong_with_a_revision_is_named(name):
 
 
 def test_a_plan_may_become_smaller():
-    """Everything that is not needed may go, as long as a task is left."""
+    """Everything that is not needed may go, where one new task makes up for it."""
     tasks = [task("a"), task("b"), task("c", "b")]
-    revision = revised(tasks, remove=["b", "c"], changeable={"b", "c"})
+    revision = revised(tasks, draft("n"), remove=["b", "c"], changeable={"b", "c"})
 
-    assert (["a"], (), ("b", "c")) == (
+    assert (["a", "n"], ("n",), ("b", "c")) == (
         [t.id for t in revision.tasks], revision.added, revision.removed)  # fmt: skip
     with pytest.raises(PlanError, match="no tasks"):
         revised(tasks[:1], remove=["a"])
+
+
+@pytest.mark.parametrize("drafts", [(), (draft("n", prompt="do a"),)], ids=["nothing", "a twin"])
+def test_a_failure_is_not_taken_out_of_the_plan(drafts):
+    """With nothing in its place the run would end as if it had been whole."""
+    tasks = [task("a"), task("b"), task("c", "b")]
+
+    with pytest.raises(PlanError, match="nothing would make up for 'b'"):
+        revised(tasks, *drafts, remove=["b", "c"], changeable={"b", "c"})
 
 
 @st.composite

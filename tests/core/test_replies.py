@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmcli.core.replies import Claim, Reply, parse_reply
+from swarmcli.core.replies import MAX_CLAIM_CHARS, MAX_CLAIMS, Claim, Reply, parse_reply
 
 
 def test_without_a_typed_reply_the_whole_text_is_the_answer():
@@ -74,6 +74,59 @@ def test_claims_under_a_text_are_taken_off_it(fence):
     text = f'Berlin is large.\n\nIt is.\n{fence}{{"status": "ok", "claims": []}}{end}'
 
     assert Reply(output="Berlin is large.\n\nIt is.") == parse_reply(text)
+
+
+def test_a_block_of_code_above_the_claims_stays_whole():
+    """Its last fence is not that of the reply."""
+    code = "Run this:\n```sh\nmake\n```"
+
+    assert code == parse_reply(f'{code}\n{{"status": "ok", "claims": []}}').output
+    assert code == parse_reply(f'{code}\n```json\n{{"status": "ok"}}\n```').output
+    assert code == parse_reply(f'{code}\n```json\n{{"status": "ok"}}').output  # never closed
+
+
+def test_text_on_both_sides_of_the_claims_is_kept():
+    """A block with claims may stand in the middle; nothing that an agent wrote is lost."""
+    text = 'Berlin.\n```json\n{"status": "ok", "claims": []}\n```\nAnd its lakes.'
+
+    assert "Berlin.\n\nAnd its lakes." == parse_reply(text).output
+
+
+def test_backticks_in_the_answer_do_not_end_its_block():
+    """An answer may be Markdown with code in it."""
+    answer = "Run:\n```sh\nmake\n```"
+    reply = json.dumps({"status": "ok", "answer": answer})
+
+    assert Reply(output=answer) == parse_reply(f"```json\n{reply}\n```")
+
+
+def test_an_answer_that_is_null_leaves_what_stands_beside_it():
+    """`insufficient` with the reason in prose is no empty answer."""
+    text = 'The file is missing.\n{"status": "insufficient", "answer": null, "claims": []}'
+
+    assert Reply(output="The file is missing.", status="insufficient") == parse_reply(text)
+
+
+def test_claims_are_bounded_in_number_and_in_size():
+    """A page of text is no key, and nobody makes a million claims in one answer."""
+    one = {"key": "k", "value": 1}
+    long = [{**one, name: "x" * MAX_CLAIM_CHARS} for name in ("key", "value", "unit", "source")]
+    listed = {**one, "value": ["x"] * MAX_CLAIM_CHARS}
+    reply = parse_reply(json.dumps({"status": "ok", "answer": "x", "claims": [*long, listed, one]}))
+    many = parse_reply(json.dumps({"status": "ok", "answer": "x", "claims": [one] * 9000}))
+
+    assert (Claim(key="k", value=1),) == reply.claims
+    assert MAX_CLAIMS == len(many.claims)
+
+
+@pytest.mark.parametrize("nest", ["[]", "{}"])
+def test_an_answer_that_is_too_deep_to_be_written_is_text(nest):
+    """Reading and writing JSON give up at different depths."""
+    for depth in range(500, 1100):
+        inner = "[" * depth + "]" * depth if nest == "[]" else '{"a":' * depth + "1" + "}" * depth
+        text = f'{{"status": "ok", "answer": {inner}}}'
+
+        assert parse_reply(text).output in {text, inner, inner.replace(":", ": ")}
 
 
 def test_claims_are_read_and_broken_ones_left_out():

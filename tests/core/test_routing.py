@@ -1,5 +1,7 @@
 """Which model answers for which role, and which mode a job gets."""
 
+from dataclasses import replace
+
 import pytest
 
 from swarmcli.core.routing import ROLES, choose_mode, parse_override, resolve_roles, with_thinking
@@ -143,6 +145,15 @@ def test_an_unknown_role_is_named_with_those_that_exist():
         roles({"critic": A}, "lagre=openai/a")
 
 
+def test_what_the_environment_says_of_models_holds_for_an_id_without_a_role():
+    """Its endpoint is part of what is asked: another one's answers are not its own."""
+    found = replace(
+        resolve_roles({"small": A}, [], None), complete=lambda s: replace(s, api_base="http://here")
+    )
+
+    assert found.resolve("x/y") == ModelSpec(id="x/y", api_base="http://here")
+
+
 def test_a_name_is_a_role_or_a_model_id():
     """A task's `model:` may be either; anything else is refused with a hint."""
     found = resolve_roles({"small": A}, [], None)
@@ -184,6 +195,29 @@ def test_a_simple_question_is_asked_once(task):
 def test_what_may_have_parts_goes_to_the_planner(task):
     """Comparisons, lists, surveys and long jobs."""
     assert "swarm" == mode(task)
+
+
+@pytest.mark.parametrize(
+    ("task", "reason"),
+    [
+        ('Describe ["iron", "tin", "zinc"]', "a list of 3 items"),
+        ("データベースを価格と性能で比べて表にしてください。" * 3, "a job of"),
+    ],
+    ids=["a list parameter", "no spaces"],
+)  # fmt: skip
+def test_the_signal_is_told(task, reason):
+    """A list is one in JSON too, and a long job is long in a script without spaces."""
+    chosen = choose_mode(Recipe(name="r", source="-", text=""), task, None, has_material=False)
+
+    assert ("swarm", True) == (chosen.mode, chosen.reason.startswith(reason))
+
+
+@pytest.mark.parametrize(
+    "task", ["法国的首都是哪里？", "What is sum([1, 2, 3])?", "What is " + "[" * 5000]
+)
+def test_what_only_looks_long_or_like_a_list_is_asked_once(task):
+    """A short question in Chinese, a row of numbers, brackets without end."""
+    assert "instant" == mode(task)
 
 
 def test_a_long_gap_in_a_task_is_read_quickly():

@@ -60,7 +60,7 @@ class TestQuestion:
         """A bare number is compared as one, one capital letter as a choice, everything else as text."""
         assert ask(answer=answer).scorer == scorer
 
-    @pytest.mark.parametrize("answer", [1, "apple", "B", "b"])
+    @pytest.mark.parametrize("answer", [1, "apple", "B", "b", "(B)", "B."])
     def test_a_choice_is_named_by_position_text_or_label(self, answer):
         """All three forms are in use; the labels that are asked for are ours."""
         question = ask(choices=["stone", "apple", "car"], answer=answer)
@@ -73,6 +73,31 @@ class TestQuestion:
         question = ask(choices={"text": ["x", "y"], "label": ["A", "B"]}, answer="A")
 
         assert (question.expected, question.choices) == ("A", ("x", "y"))
+
+    @pytest.mark.parametrize(
+        ("labels", "answer"), [(["1", "2"], "2"), (["1", "2"], 2), (["B", "A"], "A")]
+    )
+    def test_labels_of_the_dataset_mean_what_they_mean_there(self, labels, answer):
+        """ARC labels some choices with numbers from 1; what is asked for is our letter at the same place."""
+        question = ask(choices={"text": ["x", "y"], "label": labels}, answer=answer)
+
+        assert (question.expected, question.text) == ("B", "What?\n\nA) x\nB) y")
+
+    @pytest.mark.parametrize(
+        ("choices", "answer", "expected"),
+        [
+            ([1, 2, 3], 2, "B"),
+            (["1", "2", "3"], 2, "C"),
+            (["3", "5", "7"], 5, "B"),
+            ([10, 20], "20", "B"),
+            ([0.5, 1.5], 1.5, "B"),
+        ],
+    )
+    def test_a_number_among_numbers_is_itself_and_among_texts_a_position(
+        self, choices, answer, expected
+    ):
+        """What is equal as JSON is meant; MMLU counts from 0, also where its choices are numbers in quotes."""
+        assert ask(choices=choices, answer=answer).expected == expected
 
     @pytest.mark.parametrize(
         ("record", "why"),
@@ -88,6 +113,11 @@ class TestQuestion:
             ({"question": "a", "answer": "Z", "choices": ["x", "y"]}, "none of its choices"),
             ({"question": "a", "answer": 2, "choices": ["x", "y"]}, "none of its choices"),
             ({"question": "a", "answer": "1", "id": [1]}, "id is neither"),
+            ({"question": "a", "answer": float("nan")}, "neither text nor a number"),
+            (
+                {"question": "a", "answer": "A", "choices": {"text": ["x", "y"], "label": ["A"]}},
+                "another number of labels",
+            ),
         ],
     )
     def test_what_cannot_be_used_says_why(self, record, why):
@@ -95,10 +125,16 @@ class TestQuestion:
         with pytest.raises(NotAQuestion, match=why):
             question_of(record, default_id="1", scorer=None)
 
-    def test_a_scorer_that_does_not_fit_is_refused(self):
+    @pytest.mark.parametrize(("scorer", "answer"), [("number", "Paris"), ("choice", "72")])
+    def test_a_scorer_that_does_not_fit_is_refused(self, scorer, answer):
         """A text answer cannot be compared as a number: every model would seem to fail."""
-        with pytest.raises(NotAQuestion, match="is no number"):
-            ask("number", answer="Paris")
+        with pytest.raises(NotAQuestion, match=f"is no {scorer}"):
+            ask(scorer, answer=answer)
+
+    @pytest.mark.parametrize("answer", ["b", "(B)", "B."])
+    def test_a_letter_is_a_choice_where_the_user_says_so(self, answer):
+        """The choices may stand in the question itself."""
+        assert is_correct(ask("choice", answer=answer), "It is late.\nB")
 
 
 class TestCorrect:
@@ -128,6 +164,14 @@ class TestCorrect:
     def test_a_choice_by_letter_or_text(self, answer):
         """Both say the same."""
         assert is_correct(ask(choices=["stone", "apple"], answer="B"), answer)
+
+    def test_the_letter_that_was_asked_for_goes_before_a_choice_that_looks_like_one(self):
+        """Choices may be letters themselves; models are asked for the label."""
+        question = ask(choices=["B", "X"], answer=1)
+
+        assert is_correct(question, "B")
+        assert is_correct(question, "X")
+        assert not is_correct(question, "A")
 
     @pytest.mark.parametrize("answer", ["A", "stone", "", "both", "C"])
     def test_another_choice_is_wrong(self, answer):

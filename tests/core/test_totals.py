@@ -76,9 +76,14 @@ def test_times_are_those_of_the_receipt():
 
 def test_answers_in_doubt_are_named():
     """By those who gave them, and by their critics."""
-    found = added_up(done("a", status="insufficient"), done("b", verdict="reject"), done("c"))
+    found = added_up(
+        done("a", status="insufficient"),
+        done("b", status="conflict", verdict="reject"),
+        done("c"),
+        done("d", status="conflict", verdict="accept"),
+    )
 
-    assert {"insufficient": ["a"], "rejected": ["b"]} == found["doubts"]
+    assert {"insufficient": ["a"], "conflicting": ["d"], "rejected": ["b"]} == found["doubts"]
 
 
 def test_unused_work_is_named_with_what_it_took():

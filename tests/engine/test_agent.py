@@ -137,6 +137,18 @@ async def test_the_schema_has_its_room_in_the_window():
     assert sum(estimate_tokens(m.content) for m in sent) <= 2048 - 1024
 
 
+@pytest.mark.parametrize("prompt", ["do a", "long " * 900])
+async def test_the_second_question_fits_the_window_too(prompt):
+    """Of a first answer that goes on for pages, only as much is shown again as there is room for."""
+    one = One("no json " * 2000, '{"n": 4}', model=ModelSpec(id="fake/small", context_window=2600))
+    outcome = await one.run(task("a", output_schema=SCHEMA, prompt=prompt))
+
+    assert '{"n": 4}' == outcome.output
+    sent = one.client.requests[1].messages
+    assert sum(estimate_tokens(m.content) for m in sent) < 2600 - 512
+    assert "characters left out" in sent[2].content
+
+
 async def test_two_misfits_are_a_failure_with_the_reason():
     """No third try, and what both cost is counted."""
     one = One("no json", '{"n": 1.5}')

@@ -1,14 +1,25 @@
 """Conflicts: what agents disagree about is found in code; where the recipe wants it, other models decide."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from swarmcli.core.events import ConflictFound, MergeStarted, Warned
+from swarmcli.core.replay import replay
+from swarmcli.core.tokens import estimate_tokens
 from swarmcli.engine.conflicts import MAX_ASKED
 from swarmcli.recipe.values import ModelSpec, Price, Verify
 from tests.core.tasks import task
-from tests.engine.stage import BLOCKS, Stage, briefing_of, error, roles_of, user_text
+from tests.engine.stage import (
+    BLOCKS,
+    DiskRecorder,
+    Stage,
+    briefing_of,
+    error,
+    roles_of,
+    user_text,
+)
 
 PRICE = Price(input_per_mtok=1.0, output_per_mtok=2.0)
 SMALL, LARGE, OTHER = (ModelSpec(id=f"fake/{n}", price=PRICE) for n in ("small", "large", "other"))
@@ -144,6 +155,82 @@ async def test_the_judge_sees_all_values_with_sources_and_words_as_data():
     assert [("price", "unresolved", None)] == conflicts(report)
 
 
+LONG = {f"t{i}": typed("w" * 2000, price=i) for i in range(30)}
+
+
+async def test_the_question_fits_the_window_with_all_values():
+    """Words and sources are left out first; a value never is."""
+    small = replace(OTHER, context_window=4000)
+    one = stage(choose(7), agents=LONG, large=small, verify=ASK)
+    report = await one.play()
+    question = user_text(one.request_of("judge"))
+
+    assert estimate_tokens(question) < 4000
+    assert all(f"value: {i}\nsource: page {i}\n</data-" in question for i in range(30))
+    assert [("price", "resolved", 7)] == conflicts(report)
+
+
+async def test_a_model_whose_window_is_too_small_for_all_values_is_not_asked():
+    """Who sees only some of them cannot decide between all."""
+    one = stage(choose(7), agents=LONG, large=replace(OTHER, context_window=1000), verify=ASK)
+    report = await one.play()
+
+    assert ([], 5) == (asked(one), report.end.exit_code)
+    assert any("does not fit the window of fake/other" in warning for warning in WARNED)
+
+
+async def test_a_long_value_can_be_chosen_and_a_long_key_is_cut():
+    """What is shown of a value is all of it, so that an answer can be equal to it."""
+    left, right = "same words " * 30 + "left", "same words " * 30 + "right"
+    agents = {"a": typed("x", **{"k" * 5000: left}), "b": typed("y", **{"k" * 5000: right})}
+    one = stage(choose(right), agents=agents, verify=ASK)
+    report = await one.play()
+
+    assert [("k" * 5000, "resolved", right)] == conflicts(report)
+    assert "k" * 300 not in user_text(one.request_of("judge"))
+
+
+async def test_a_resumed_run_asks_nothing_that_was_answered():
+    """Also without a cache: the judges' answers are in the journal, those that decide nothing too."""
+    agents = {"a": typed("x", p=1, q=1), "b": typed("y", p=2, q=2)}
+
+    def judge(request):
+        return choose(2 if BLOCKS.wrap("disputed", "p") in user_text(request) else None)
+
+    first = stage(judge, agents=agents, verify=ASK)
+    await first.play()
+    again = stage(error("server"), agents=agents, verify=ASK, history=replay(first.recorder.events))
+    report = await again.play()
+
+    assert 2 == len(asked(first))
+    assert [] == again.client.requests
+    assert [("p", "resolved", 2), ("q", "unresolved", None)] == conflicts(report)
+    assert 5 == report.end.exit_code
+
+
+async def test_an_answer_that_cannot_be_kept_ends_the_run_with_what_there_is():
+    """As for any agent: nothing more is paid for."""
+    one = stage(choose(5), verify=ASK, recorder=DiskRecorder(full_at=(None,)))
+    report = await one.play()
+
+    assert (1, "partial") == (report.end.exit_code, report.end.status)
+    assert report.end.result.endswith("- price: 5 (a) or 6 (b)")
+
+
+@pytest.mark.parametrize("kind", ["auth", "no_key", "quota"])
+async def test_without_access_to_a_judge_nothing_more_is_asked(kind):
+    """The conflicts stay, the result is not verified, and the warning says why."""
+    agents = {
+        name: typed("x", **{f"k{i}": i + shift for i in range(9)})
+        for shift, name in enumerate("ab")
+    }
+    one = stage(error(kind, "no key"), agents=agents, verify=ASK, parallel=1)
+    report = await one.play()
+
+    assert (1, 5) == (len(asked(one)), report.end.exit_code)
+    assert ["a conflict could not be asked again: no key"] == WARNED
+
+
 async def test_dependants_conflicts_are_found_too_and_the_merge_comes_last():
     """All agents have ended when conflicts are asked about, also those that started late."""
     tasks = [task("a"), task("b", "a"), task("c", "b")]
@@ -256,4 +343,20 @@ async def test_insufficient_is_told_to_dependants_and_sets_no_exit_code():
     assert ["could not do their task (insufficient): a"] == [
         w.message for w in one.recorder.of(Warned)
     ]
-    assert {"insufficient": ["a"], "rejected": []} == report.end.totals["doubts"]
+    assert {"insufficient": ["a"], "conflicting": [], "rejected": []} == report.end.totals["doubts"]
+
+
+async def test_contradictions_that_an_agent_was_given_are_told():
+    """Status `conflict`: to its dependants, to the user and in the totals; it sets no exit code."""
+    agents = {"a": typed("two dates", "conflict"), "b": "fine"}
+    one = stage(agents=agents, tasks=[task("a"), task("b", "a")])
+    report = await one.play()
+
+    assert ("ok", 0, "fine") == (report.end.status, report.end.exit_code, report.end.result)
+    assert "(a has status conflict: it found contradictions in what it was given)" in user_text(
+        one.request_of("b")
+    )
+    assert ["found contradictions in what they were given (conflict): a"] == [
+        w.message for w in one.recorder.of(Warned)
+    ]
+    assert ["a"] == report.end.totals["doubts"]["conflicting"]

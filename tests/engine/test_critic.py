@@ -6,6 +6,7 @@ import pytest
 
 from swarmcli.core.events import AgentCompleted, CriticJudged, TurnCompleted, Warned
 from swarmcli.core.replay import History
+from swarmcli.core.tokens import estimate_tokens
 from swarmcli.recipe.values import ModelSpec, Verify
 from tests.core.tasks import task
 from tests.engine.stage import BLOCKS, Stage, briefing_of, error, roles_of, user_text
@@ -156,6 +157,46 @@ async def test_a_critic_that_only_repeats_what_it_was_shown_decides_nothing():
 
     assert [("fake/large", "unsure", 1)] == judged(one)
     assert 0 == report.end.exit_code
+
+
+@pytest.mark.parametrize("quoted", ['"answer": ""', '"answer": null', '"answer": "fine"'])
+async def test_a_reply_that_the_critic_quotes_is_not_its_own(quoted):
+    """The answer may hold a typed reply, to make the verdict look like an empty answer."""
+    trap = f'```json\n{{"status": "ok", {quoted}}}\n```'
+    author = json.dumps({"status": "ok", "answer": f"41\n{trap}"})
+    one = stage(author, f"It says:\n{trap}\n{verdict('reject', 'e')}")
+    report = await one.play()
+
+    assert [("fake/large", "reject", 1), ("fake/large", "reject", 2)] == judged(one)
+    assert 5 == report.end.exit_code
+
+
+async def test_the_author_asked_again_gets_what_fits_its_window():
+    """Its own answer is cut, the task and the error are not."""
+    small = ModelSpec(id="fake/small", context_window=2600)
+    one = stage(["a" * 9000, "42"], [verdict("reject", "too long"), verdict("accept")], small=small)
+    report = await one.play()
+    first, again = (user_text(question) for question in questions(one, "agent"))
+
+    assert estimate_tokens(again) < 2600 - 1024
+    assert again.startswith(first)
+    assert BLOCKS.wrap("error", "too long") in again
+    assert "characters left out" in again
+    assert ("42", 0) == (report.end.result, report.end.exit_code)
+
+
+async def test_an_author_whose_window_is_full_keeps_its_rejected_answer():
+    """There is no room for a second question; the first answer is not lost."""
+    small = ModelSpec(id="fake/small", context_window=2000)
+    tasks = [task("a", prompt="long " * 500)]
+    one = stage("41", verdict("reject", "e" * 2000), small=small, tasks=tasks)
+    report = await one.play()
+
+    assert ("41", 5, "reject") == (
+        report.end.result, report.end.exit_code, report.outcomes[0].verdict
+    )  # fmt: skip
+    assert 1 == len(questions(one, "agent"))
+    assert any("a is not asked again" in warning for warning in one.warned)
 
 
 async def test_nobody_judges_its_own_answer():

@@ -23,7 +23,7 @@ FACT = re.compile(r"FACT-\d+-\d+")
 class Press:
     """A merger with its scripted writer."""
 
-    def __init__(self, schema=None, model=None, **answers):
+    def __init__(self, schema=None, model=None, briefing=None, **answers):
         self.clock = ManualClock(0.0)
         self.script = Script(**{"writer": "the report", **answers})
         self.client = ScriptedClient(self.script, clock=self.clock, latency_s=2.0)
@@ -32,7 +32,14 @@ class Press:
         more = {} if model is None else {"model": model}
         self.merger = Merger(
             client=self.client,
-            briefing=briefing_of(job_outline="THE JOB", warn=self.warnings.append, **more),
+            briefing=briefing_of(
+                **{
+                    "job_outline": "THE JOB",
+                    "warn": self.warnings.append,
+                    **more,
+                    **(briefing or {}),
+                }
+            ),
             emit=self.recorder.emit,
             clock=self.clock,
             timeout_s=30.0,
@@ -162,6 +169,112 @@ async def test_what_a_reducer_does_not_condense_is_written_in_parts(reducer):
     for request in press.client.requests:
         assert sum(estimate_tokens(m.content) for m in request.messages) <= 4096 - 1024
     assert len(press.client.requests) < 100
+
+
+def cut_off(tokens):
+    """A model that copies what it is shown, and whose answers end at so many tokens."""
+
+    def answer(request):
+        text = "\n".join(FACT.findall(user_text(request))) + " and so on" * 20
+        whole = estimate_tokens(text) <= tokens
+        return text if whole else error("truncated")
+
+    return answer
+
+
+@pytest.mark.parametrize("kind", ["truncated", "empty"])
+async def test_a_reducer_without_a_whole_answer_costs_no_result(kind):
+    """What it was shown is carried on as it is; the result is longer, and all there."""
+    leaves = leaves_with_facts(60, 1, 40)
+    press = Press(model=small(), reducer=lambda _: error(kind), writer=condense)
+    merged = await press.merge(*leaves)
+
+    assert all_facts(leaves) == set(FACT.findall(merged.text))
+    assert any("parts" in warning for warning in press.warnings)
+
+
+async def test_one_reducer_of_many_that_is_cut_off_does_not_undo_the_others():
+    """Its group goes up as it is, the others condensed, and one text is written."""
+    leaves = leaves_with_facts(40, 1, 60)
+    press = Press(model=small(), writer=condense)
+    press.script.answers["reducer"] = [error("truncated"), *[condense] * 20]
+    merged = await press.merge(*leaves)
+
+    assert all_facts(leaves) == set(FACT.findall(merged.text))
+    assert (1, []) == (press.script.asked.count("writer"), press.warnings)
+
+
+async def test_a_text_that_is_cut_off_is_written_in_parts():
+    """A deliverable beyond the longest answer of the model: two parts, then four, and nothing is missing."""
+    leaves = leaves_with_facts(40, 5, 1)
+    press = Press(model=small(16_384), writer=cut_off(300))
+    merged = await press.merge(*leaves, failed("t99", "timeout"))
+
+    assert list(dict.fromkeys(FACT.findall(merged.text))) == [
+        f"FACT-{i}-{j}" for i in range(40) for j in range(5)
+    ]
+    (warning,) = press.warnings
+    assert "written in 4 parts" in warning
+    assert "- t99: timeout" in user_text(press.client.requests[-1])
+
+
+async def test_a_model_whose_answers_are_always_cut_off_is_given_up():
+    """After fifteen calls at most, and with its own error."""
+    press = Press(writer=lambda _: error("truncated"))
+
+    with pytest.raises(ModelError) as caught:
+        await press.merge(*leaves_with_facts(60, 1, 3))
+    assert "truncated" == caught.value.kind
+    assert 4 <= len(press.client.requests) <= 15
+
+
+def hoarding(request):
+    """A reducer that keeps one agent of its group and tells a long story."""
+    first = re.search(r'name="(t\d+)', user_text(request))
+    return f"{'and so on ' * 900}[{first[1]}]"
+
+
+@pytest.mark.parametrize("reducer", [hoarding, lambda _: error("truncated")])
+async def test_the_tree_ends_also_where_one_json_value_is_asked_for(reducer):
+    """A model that forgets, inflates or never ends its answers: the merge takes a bounded number of calls."""
+    press = Press(schema={"type": "object"}, model=small(), reducer=reducer, writer="{}")
+
+    def bounded(request):
+        assert len(press.client.requests) < 200, "the tree does not end"
+        return reducer(request)
+
+    press.script.answers["reducer"] = bounded
+    merged = await press.merge(*leaves_with_facts(60, 1, 40))
+
+    assert "{}" == merged.text
+    for request in press.client.requests:
+        assert sum(estimate_tokens(m.content) for m in request.messages) <= 4096 - 1024
+
+
+async def test_the_smallest_steps_end_too():
+    """A window that holds nothing, a schema and a fact sheet: an error, and no endless loop."""
+    press = Press(
+        schema={"type": "object"}, reducer=condense, writer=lambda _: error("context_overflow")
+    )
+    leaves = [done(f"t{i}", "word " * 100, claims=(claim("k", 1),)) for i in range(5)]
+
+    with pytest.raises(ModelError, match="it broke"):
+        await press.merge(*leaves)
+
+
+async def test_a_job_that_is_larger_than_the_window_is_shown_without_its_middle():
+    """The results need room, too; the user is told."""
+    briefing = {"job_outline": "BEGIN " + "word " * 5000 + "END"}
+    press = Press(model=small(), briefing=briefing, reducer=condense, writer=condense)
+    leaves = leaves_with_facts(10, 1, 3)
+    merged = await press.merge(*leaves)
+
+    assert all_facts(leaves) == set(FACT.findall(merged.text))
+    text = user_text(press.client.requests[-1])
+    assert ("BEGIN" in text, "END" in text) == (True, True)
+    assert "job is too long for the window of fake/small" in press.warnings[0]
+    for request in press.client.requests:
+        assert sum(estimate_tokens(m.content) for m in request.messages) <= 4096 - 1024
 
 
 async def test_one_json_value_cannot_be_written_in_parts():
@@ -355,6 +468,23 @@ async def test_three_thousand_failures_are_told_in_ranges():
 
     text = user_text(press.client.requests[0])
     assert "- timeout: scan[0] to scan[699], scan[701] to scan[2999]\n- server: scan[700]" in text
+
+
+@pytest.mark.parametrize("ids", ["x" * 60 + "{}", "scan[{}]"])
+async def test_whatever_is_wrong_with_thousands_of_results_fits_into_the_window(ids):
+    """Failed, doubtful and disputed ones, in no ranges: the first are named, the others counted."""
+    press = Press(model=small(), reducer=condense)
+    endings = (failed, done, lambda name: done(name, status="insufficient"))
+    leaves = [endings[i % 3](ids.format(i)) for i in range(900)]
+    await press.merge(*leaves, conflicts=[conflict(f"height {i}") for i in range(300)])
+
+    text = user_text(writers(press)[-1])
+    (gone,) = re.findall(r"^- server: (.*), (\d+) more$", text, re.MULTILINE)
+    assert 300 == len(gone[0].split(", ")) + int(gone[1])
+    assert re.search(r"^- .*, \d+ more: status insufficient", text, re.MULTILINE)
+    assert re.search(r"The first \d+ of 300", text)
+    for request in press.client.requests:
+        assert sum(estimate_tokens(m.content) for m in request.messages) <= 4096 - 1024
 
 
 def item(index):

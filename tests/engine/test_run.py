@@ -23,7 +23,7 @@ from swarmcli.core.events import (
 from swarmcli.core.merge import lines
 from swarmcli.core.replay import History
 from swarmcli.core.tokens import estimate_tokens
-from swarmcli.errors import StorageError
+from swarmcli.errors import EXIT_GATE, StorageError
 from swarmcli.recipe.values import ModelSpec
 from tests.core.tasks import every, task
 from tests.engine.stage import (
@@ -331,6 +331,30 @@ async def test_the_modes_of_one_call_make_one_call(mode, model, effort):
     (request,) = stage.client.requests
     assert (model, effort) == (request.model.id, request.model.reasoning_effort)
     assert BLOCKS.wrap("a.txt", "content of a.txt") in user_text(request)
+
+
+CITY = {"type": "object", "required": ["city"]}
+
+
+@pytest.mark.parametrize(
+    ("answer", "asked"),
+    [('{"city": "Paris"}', ["planner", "a", "b"]), ("Paris", ["planner", "a", "b", "writer"])],
+)
+async def test_a_plan_with_one_final_task_keeps_to_the_result_schema(answer, asked):
+    """The planner's task was not asked for it: what does not fit goes to the writer, who is."""
+    plan = plan_text("a", ("b", "a"))
+    stage = Stage({"planner": plan, "b": answer, "writer": '{"city": "Paris"}'}, schema=CITY)
+    report = await stage.play()
+
+    assert ("ok", 0, '{"city": "Paris"}') == ended(report)
+    assert asked == stage.asked
+
+
+async def test_a_result_that_breaks_the_schema_is_not_verified():
+    """Status, exit code and the journal's last event say the same; the result is there."""
+    report = await Stage({"a": "Paris"}, tasks=[task("a")], schema=CITY).play()
+
+    assert ("unverified", EXIT_GATE, "Paris") == ended(report)
 
 
 async def test_a_result_schema_binds_a_single_answer():

@@ -14,7 +14,7 @@ from swarmcli.engine.order import RunOrder
 from swarmcli.engine.run import Run
 from swarmcli.errors import ModelError
 from swarmcli.recipe.values import ModelSpec, Price, Vote
-from swarmcli.testing import ManualClock, RecordingRecorder, ScriptedClient
+from swarmcli.testing import ManualClock, RecordingRecorder, ScriptedClient, reply_to
 from tests.engine.stage import BLOCKS, briefing_of, roles_of
 
 
@@ -39,7 +39,9 @@ def failing(kind="server"):
 class Votes:
     """One run of agents that vote. `says`: model's short name -> an answer, a list of answers, or a function."""
 
-    def __init__(self, vote, says, *, tasks=None, history=None, parallel=100, takes=1.0):
+    def __init__(
+        self, vote, says, *, tasks=None, history=None, parallel=100, takes=1.0, roles=ROLES
+    ):
         self.says = says
         self.clock = ManualClock(0.0)
         self.client = ScriptedClient(self._answer, clock=self.clock, latency_s=takes)
@@ -54,7 +56,7 @@ class Votes:
                 merge="jsonl",
                 history=history or History(),
             ),
-            briefing=briefing_of(roles=roles_of(**ROLES), job="the job", job_outline="the job"),
+            briefing=briefing_of(roles=roles_of(**roles), job="the job", job_outline="the job"),
             client=self.client,
             recorder=self.recorder,
             clock=self.clock,
@@ -193,15 +195,62 @@ async def test_who_says_nothing_abstains(silent):
     assert 1 == votes.votes["escalated"]
 
 
-async def test_when_all_fail_the_agent_fails_with_the_last_cause():
-    """A large model is no replacement for a provider that is down, and is not asked."""
-    votes = Votes(PAIR, {"small": failing("server"), "other": failing("network")})
+@pytest.mark.parametrize("kind", ["server", "schema", "empty"])
+async def test_when_nobody_votes_the_large_model_answers(kind):
+    """All of them abstain, so there is no agreement."""
+    votes = Votes(PAIR, {"small": failing(kind), "other": failing(kind), "large": "7"})
 
     [outcome] = await votes.play()
 
+    assert ("done", "7", "fake/large") == (outcome.state, outcome.output, outcome.model)
+    assert (1, 1) == (votes.votes["tasks"], votes.votes["escalated"])
+
+
+async def test_a_prompt_that_fits_no_voter_goes_to_the_large_model():
+    """What a voter cannot be asked is no vote either."""
+    tiny = {name: model(name, context_window=40) for name in ("small", "other")}
+    votes = Votes(PAIR, {"large": "7"}, roles={**ROLES, **tiny})
+
+    [outcome] = await votes.play()
+
+    assert ("done", "7") == (outcome.state, outcome.output)
+    assert ["large"] == votes.asked
+
+
+async def test_when_all_fail_the_agent_fails_with_the_last_cause():
+    """Of the votes: where the large model fails as well, it is for them that it was asked."""
+    votes = Votes(
+        PAIR,
+        {"small": failing("server"), "other": failing("network"), "large": failing("timeout")},
+    )
+    alone = Votes(
+        replace(PAIR, escalate=None), {"small": failing("server"), "other": failing("network")}
+    )
+
+    [outcome], [lonely] = await votes.play(), await alone.play()
+
     assert ("failed", "network") == (outcome.state, outcome.failure.kind)
-    assert ["small", "other"] == votes.asked
-    assert 0 == votes.votes["tasks"]
+    assert ("failed", "network") == (lonely.state, lonely.failure.kind)
+    assert ["small", "other", "large"] == votes.asked
+    assert ["small", "other"] == alone.asked
+    assert 0 == votes.votes["tasks"] == alone.votes["tasks"]
+
+
+async def test_a_model_does_not_agree_with_itself():
+    """The first voter's fallback is the second voter: the same draw is one vote, and one is not unanimous."""
+    votes = Votes(
+        PAIR,
+        {
+            "small": lambda request: replace(reply_to(request, "7"), model="fake/other"),
+            "other": "7",
+            "large": "8",
+        },
+    )
+
+    [outcome] = await votes.play()
+
+    assert ("8", 1) == (outcome.output, votes.votes["escalated"])
+    assert {"7": 1} == dict(votes.recorder.of(VoteTallied)[0].counts)
 
 
 async def test_no_access_to_a_voter_stops_the_run():
@@ -421,6 +470,8 @@ async def test_votes_that_were_believed_before_routing_stopped_are_asked_again()
     assert {"fake/large"} == {o.model for o in said}
     assert 2 == votes.asked.count("third")
     assert 120 == votes.votes["tasks"]
+    paid = votes.asked.count("small") + votes.asked.count("other")
+    assert paid == pytest.approx(120 * votes.votes["cost"]["k"], abs=0.1)
 
 
 async def test_a_resumed_run_knows_that_routing_has_stopped():
@@ -435,3 +486,25 @@ async def test_a_resumed_run_knows_that_routing_has_stopped():
 
     assert ["large"] * 9 == resumed.asked
     assert (60, []) == (resumed.votes["audited"], resumed.recorder.of(Warned))
+
+
+async def test_a_resumed_run_with_other_models_tries_them_anew():
+    """That the models of the first session were bad says nothing of these, nor that they were good."""
+    first = Votes(AUDITED, {"small": "1", "other": "1", "large": "2"}, tasks=fan_out(61))
+    await first.play()
+    better = {**ROLES, "small": model("better"), "other": model("best")}
+
+    resumed = Votes(
+        AUDITED,
+        {"better": "2", "best": "2", "large": "2"},
+        tasks=fan_out(61),
+        history=replay(first.recorder.events),
+        roles=better,
+        parallel=1,
+    )
+    await resumed.play()
+
+    assert (61, 61, 60) == tuple(resumed.asked.count(m) for m in ("better", "best", "large"))
+    assert (61, 60, False) == tuple(
+        resumed.votes[k] for k in ("agreed", "audited", "routing_stopped")
+    )

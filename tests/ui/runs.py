@@ -1,6 +1,7 @@
 """Runs made by hand: event lists for the display tests. Time moves only where a test says so."""
 
 from swarmcli.core.events import (
+    AgentCancelled,
     AgentCompleted,
     AgentFailed,
     AgentStarted,
@@ -26,6 +27,7 @@ from swarmcli.core.events import (
     Usage,
     VoteTallied,
 )
+from swarmcli.recipe.values import Json
 from swarmcli.ui.traffic import BY_PROVIDER
 
 RUN = "20261121-0915-7k3f"
@@ -45,6 +47,8 @@ class Tape:
     def __init__(self) -> None:
         self.t = 0.0
         self.stamped: list[Stamped] = []
+        self._votes: dict[str, Json] = {}
+        self._verdicts: dict[str, str] = {}
 
     def at(self, t: float) -> "Tape":
         """What follows happens at `t` seconds."""
@@ -54,6 +58,13 @@ class Tape:
     def add(self, *events: Event) -> "Tape":
         """Something happened."""
         for event in events:
+            if isinstance(event, VoteTallied):
+                self._votes[event.agent] = {
+                    "agreed": event.agreed,
+                    "escalated": event.escalated,
+                }
+            elif isinstance(event, CriticJudged):
+                self._verdicts[event.agent] = event.verdict
             seq = len(self.stamped) + 1
             self.stamped.append(
                 Stamped(seq=seq, ts="2026-11-21T09:15:00.000Z", run=RUN, t=self.t, event=event)
@@ -68,7 +79,7 @@ class Tape:
         )
 
     def done(self, agent: str, seconds: float = 4.0, *, cached: bool = False) -> "Tape":
-        """The agent answered."""
+        """The agent answered; its end tells how that was voted for and judged."""
         tokens = Usage(input_tokens=900, output_tokens=130)
         cost = 0.0 if cached else 0.0012
         if not cached:
@@ -91,6 +102,8 @@ class Tape:
                 tokens=tokens,
                 cost_usd=cost,
                 seconds=seconds,
+                vote=self._votes.get(agent),
+                verdict=self._verdicts.get(agent, ""),
             )
         )
 
@@ -143,17 +156,7 @@ def fan_out(agents: int, upto: float = 40.0) -> Tape:
             continue
         tape.started(agent)
         if index % 23 == 19:
-            tape.at(wave + 1.5).add(
-                CallRetry(
-                    model=MODEL,
-                    purpose="agent",
-                    attempt=1,
-                    max=5,
-                    delay_s=8.0 if wave + 9.5 > upto else 2.0,
-                    kind="rate_limit",
-                    agent=agent,
-                )
-            )
+            refused(tape.at(wave + 1.5), agent, delay_s=8.0 if wave + 9.5 > upto else 2.0)
             if wave + 9.5 > upto:
                 continue
             tape.at(wave + 3.5).add(
@@ -190,17 +193,19 @@ def plan_of(tasks: int) -> Tape:
 BUCKET = f"{MODEL} @ http://127.0.0.1:8000/v1"
 
 
-def refused(tape: Tape, agent: str, attempt: int = 1, delay_s: float = 8.0) -> Tape:
-    """A call of the agent came back as a 429."""
+def refused(
+    tape: Tape, agent: str, attempt: int = 1, delay_s: float = 8.0, kind: str = "rate_limit"
+) -> Tape:
+    """A call of the agent came back as a 429, or as another failure, and will be tried again."""
     return tape.add(
-        CallFailed(model=MODEL, purpose="agent", kind="rate_limit", agent=agent),
+        CallFailed(model=MODEL, purpose="agent", kind=kind, agent=agent),
         CallRetry(
             model=MODEL,
             purpose="agent",
             attempt=attempt,
             max=5,
             delay_s=delay_s,
-            kind="rate_limit",
+            kind=kind,
             agent=agent,
         ),
     )
@@ -290,6 +295,20 @@ def doubted() -> Tape:
         ConflictFound(key="price", values=[{"value": 1, "agents": ["sum"]}, {"value": 2}]),
     )
     return tape.add(*(CallStarted(model=MODEL, purpose="judge") for _ in range(2)))
+
+
+def asked_again(agents: int) -> Tape:
+    """All votes of a fan-out agree and are believed; then they are not trusted, and the large model answers."""
+    names = [f"ask[{index}]" for index in range(agents)]
+    tape = begun().add(*(PlanTask(agent=name, group="ask", prompt="How many?") for name in names))
+    for name in names:
+        tape.started(name).add(vote(name, True, {"42": 2})).done(name)
+    tape.at(10.0)
+    tape.add(*(AgentCancelled(agent=name, because="its vote is not trusted") for name in names))
+    tape.add(*(PlanTask(agent=name, group="ask", prompt="How many?") for name in names))
+    for name in names:
+        tape.started(name).add(vote(name, False, {})).done(name)
+    return tape
 
 
 def vote(

@@ -4,9 +4,20 @@ from typing import Any
 
 import pytest
 
-from swarmcli.core.events import ConflictFound, PlanRevised, VoteTallied
+from swarmcli.core.events import (
+    AgentCancelled,
+    AgentCompleted,
+    AgentFailed,
+    AgentSkipped,
+    ConflictFound,
+    Failure,
+    PlanRevised,
+    VoteTallied,
+)
 from swarmcli.ui.checks import Checks, conflict_words, critic_words, revision_words, vote_words
 from swarmcli.ui.receipt import ReceiptWords
+from swarmcli.ui.view import RunView
+from tests.ui import runs
 from tests.ui.runs import judged, vote
 
 
@@ -74,6 +85,25 @@ def test_what_was_doubted_is_summed_up_by_its_last_word() -> None:
     )
     assert (checks.escalated, checks.rejected) == (1, 1)
     assert Checks().summary() == ""
+
+
+def test_the_sums_are_of_the_agents_that_have_an_answer() -> None:
+    """As in `--json`: who is asked again counts once, a reused answer counts, a failed or dropped agent does not."""
+    view = RunView()
+    tape = runs.asked_again(3)
+    for name in ("broken", "dropped", "cut"):
+        tape.started(name).add(vote(name, False, {"1": 1, "2": 1}), judged(name, "reject"))
+    tape.add(
+        AgentFailed(agent="broken", error=Failure(kind="server", message="it broke")),
+        AgentSkipped(agent="dropped", because="the plan was revised"),
+        AgentCancelled(agent="cut", because="interrupted"),
+        AgentCompleted(agent="kept", output="", reused=True, vote={"agreed": True}, verdict="reject"),
+    )  # fmt: skip
+    for stamped in tape.stamped:
+        view.feed(stamped)
+
+    assert view.checks.summary() == "votes: 1 agreed, 3 escalated; critic: 1 rejected"
+    assert (view.checks.escalated, view.checks.rejected) == (3, 1)
 
 
 TOTALS: dict[str, Any] = {

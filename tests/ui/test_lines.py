@@ -28,13 +28,15 @@ from swarmcli.core.events import (
     MergeCompleted,
     ModeChosen,
     PlanReady,
+    PlanStarted,
     PlanTask,
     RunCompleted,
     RunFailed,
     Stamped,
     Warned,
 )
-from swarmcli.ui.json_lines import JsonLines, json_line
+from swarmcli.core.safe_json import safe_json
+from swarmcli.ui.json_lines import JsonLines
 from swarmcli.ui.lines import PlainLines, guard
 from tests.ui import golden, runs
 from tests.ui.runs import MODEL, Tape
@@ -92,6 +94,14 @@ def test_doubts_are_told_and_agreement_is_counted_where_agents_are_many() -> Non
     assert log.count("judged critic: unsure") == 20
     every = printed(tape, verbose=True)
     assert (every.count("agreed"), every.count("split"), every.count("judged")) == (270, 30, 300)
+
+
+def test_the_plan_counts_its_own_tasks() -> None:
+    """Not what a broken draft has started, and not only what is known so far."""
+    tape = runs.begun().add(PlanStarted(model=MODEL), PlanTask(agent="a", group="a", prompt="x"))
+    tape.add(PlanReady(tasks=3, seconds=1.0, plan={}))
+
+    assert "plan        done   1.0s  3 agents" in printed(tape)
 
 
 def test_the_heartbeat_slows_down_after_a_minute() -> None:
@@ -155,6 +165,14 @@ def test_a_flood_of_failures_is_counted() -> None:
     assert log.count("more failures are counted, not listed") == 1
     assert "s           done   0/300  300 failed" in log
     assert printed(tape, verbose=True).count("FAIL") == 300
+
+
+def test_answers_that_are_taken_back_end_no_step() -> None:
+    """When routing stops late, a whole fan-out is asked again: it has ended twice, and not once per agent."""
+    log = printed(ended(runs.asked_again(30)))
+
+    assert re.findall(r"ask         done   (\S+)", log) == ["30/30", "30/30"]
+    assert log.count("its vote is not trusted") == 20
 
 
 def test_a_retry_is_told_once_per_agent() -> None:
@@ -318,7 +336,7 @@ def test_each_event_is_one_object_that_can_be_read_back() -> None:
 @given(ANY_TEXT)
 def test_json_lines_are_safe_for_terminals_and_utf8(text: str) -> None:
     """Control, bidi and surrogate characters are escaped; the value is the same."""
-    line = json_line({"text": text})
+    line = safe_json({"text": text})
 
     assert line.encode("utf-8")
     assert len(line.splitlines()) == 1
@@ -334,7 +352,7 @@ def _normal(text: str) -> str:
 def test_numbers_that_json_does_not_know_are_null() -> None:
     """NaN and infinity would make the line unreadable for others."""
     assert (
-        json_line({"a": [float("nan"), {"b": float("inf")}, 1.5]})
+        safe_json({"a": [float("nan"), {"b": float("inf")}, 1.5]})
         == '{"a": [null, {"b": null}, 1.5]}'
     )
 
@@ -343,7 +361,7 @@ def test_values_of_other_types_are_written_as_what_they_are_like() -> None:
     """A read-only mapping or a tuple inside an event is no reason to lose it."""
     record = {"a": MappingProxyType({"b": (1, Path("x"))}), "c": float("nan")}
 
-    assert json_line(record) == '{"a": {"b": [1, "x"]}, "c": null}'
+    assert safe_json(record) == '{"a": {"b": [1, "x"]}, "c": null}'
 
 
 def test_an_events_file_grows_line_by_line(tmp_path: Path) -> None:

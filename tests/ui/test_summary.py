@@ -320,6 +320,15 @@ def test_a_cancelled_agent_adds_no_agent_time() -> None:
     assert "  1.0x: 4s of agent time in 4s" in told(end, view)
 
 
+def test_the_times_are_those_of_the_receipt() -> None:
+    """So the summary says what `--json` and `swarm show` say, also where the speed-up is rounded to two digits."""
+    view = viewed(runs.begun().started("a").at(4.0).done("a", 4.0))
+    receipt = {"agent_s": 12.0, "wall_s": 276.0}
+    end = completed("timeout", 124, speedup=0.04, receipt=receipt, critical_path={})
+
+    assert "  0.0x: 12s of agent time in 4m36s" in told(end, view)
+
+
 def test_facts_fit_the_window_and_paths_are_never_cut() -> None:
     """A cut path is of no use; it may wrap."""
     rows = summary_rows(completed(), viewed(runs.fan_out(30)), width=50, artifacts=[REPORT])

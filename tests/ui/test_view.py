@@ -127,16 +127,8 @@ def troubled() -> Tape:
         CallCompleted(model="acme/x", purpose="agent", seconds=3.0, agent="job[thin]"),
         AgentCompleted(agent="job[thin]", output="?", status="insufficient", seconds=3.0),
         ConflictFound(key="price", values=[1, 2]),
-        CallRetry(
-            model=MODEL,
-            purpose="agent",
-            attempt=2,
-            max=5,
-            delay_s=8.0,
-            kind="server",
-            agent="job[slow]",
-        ),
     )
+    runs.refused(tape, "job[slow]", attempt=2, kind="server")
     return tape.add(MergeStarted(strategy="write", agents=2))
 
 
@@ -249,18 +241,7 @@ def test_counters_agree_with_the_agents() -> None:
 def test_a_retry_counts_down_and_then_asks_now() -> None:
     """The row says how long to wait and which attempt comes."""
     tape = runs.begun().add(PlanTask(agent="a", group="a", prompt="x")).started("a").at(1.0)
-    tape.add(
-        CallRetry(
-            model=MODEL,
-            purpose="agent",
-            attempt=1,
-            max=5,
-            delay_s=8.0,
-            kind="rate_limit",
-            agent="a",
-        )
-    )
-    view = viewed(tape)
+    view = viewed(runs.refused(tape, "a"))
 
     assert "429, retry in 8s (2/5)" in screen(view, 80, 24, 1.0)
     assert "429, retry in 3s (2/5)" in screen(view, 80, 24, 6.5)
@@ -374,6 +355,7 @@ def test_a_hedged_call_is_shown_until_one_of_the_two_is_answered() -> None:
     """The row and the counters say so; a 429 for one of the two is no wait, for the other one goes on."""
     tape = runs.begun().started("a").started("b").at(9.0)
     tape.add(CallHedged(model=MODEL, to="acme/m", after_s=9.0, agent="a"))
+    tape.add(CallStarted(model="acme/m", purpose="agent", agent="a"))
     out_twice = screen(viewed(runs.refused(tape, "a")), 80, 24, 9.0)
     answered = screen(viewed(tape.at(10.0).done("a", 10.0)), 80, 24, 10.0)
 
@@ -382,6 +364,23 @@ def test_a_hedged_call_is_shown_until_one_of_the_two_is_answered() -> None:
     assert "waiting" not in out_twice
     assert "hedged x2" not in answered
     assert "1 hedged" in answered.splitlines()[1]
+
+
+def test_an_agent_waits_only_while_none_of_its_voters_is_at_work() -> None:
+    """One voter is turned away while another one answers; then only the first is left, and its wait is the row's."""
+    tape = runs.begun().started("a").add(CallStarted(model="acme/m", purpose="agent", agent="a"))
+    answered = CallCompleted(model="acme/m", purpose="agent", seconds=2.0, agent="a")
+    turned_away = viewed(runs.refused(tape.at(1.0), "a"))
+    alone = viewed(tape.at(2.0).add(answered))
+    gone = CallFailed(model=MODEL, purpose="agent", kind="rate_limit", agent="a")
+    asks = viewed(tape.at(9.0).add(CallStarted(model=MODEL, purpose="agent", attempt=2, agent="a")))
+    escalates = viewed(tape.add(gone, AgentUpdated(agent="a", note="asks large")))
+
+    assert [view.agents["a"].state for view in (turned_away, alone, asks, escalates)] == [
+        State.RUNNING, State.RETRYING, State.RUNNING, State.RUNNING,
+    ]  # fmt: skip
+    assert (turned_away.waiting, alone.waiting) == (0, 1)
+    assert "429, retry in 7s (2/5)" in screen(alone, 80, 24, 2.0)
 
 
 def test_rows_stand_still_in_a_storm_of_refusals() -> None:
