@@ -7,6 +7,7 @@ import pytest
 
 from tests.contract.conftest import Shell
 from tests.fakes.openai_server import Server
+from tests.hostile import PLANS
 
 TASK = "Compare apples, pears and plums for a bakery, each by price, taste and shelf life."
 PLANNER = "You plan work"
@@ -234,55 +235,12 @@ def test_a_resumed_run_keeps_the_plan_of_its_file(shell: Shell, server: Server, 
     assert len(server.requests) - before == 1
 
 
-# Hostile plans: repaired or refused, never endless
-
-
-def _tasks(*entries: object) -> str:
-    return json.dumps({"tasks": list(entries)})
-
-
-def _long_cycle(size: int) -> str:
-    return _tasks(
-        *(
-            {"id": f"t{i}", "prompt": f"p{i}", "depends_on": [f"t{(i + 1) % size}"]}
-            for i in range(size)
-        )
-    )
-
-
-def _everything_needs_everything(size: int) -> str:
-    ids = [f"t{i}" for i in range(size)]
-    return _tasks(*({"id": i, "prompt": f"do {i}", "depends_on": ids} for i in ids))
-
-
-HOSTILE = {
-    "a cycle of 5,000": _long_cycle(5000),
-    "a cycle within bounds": _long_cycle(60),
-    "500 that all need each other": _everything_needs_everything(500),
-    "20,000 tasks": _tasks(*({"id": f"t{i}", "prompt": "p"} for i in range(20_000))),
-    "the same id 5,000 times": _tasks(*({"id": "t", "prompt": f"p{i}"} for i in range(5000))),
-    "3 MB of blanks": '{"tasks": [' + " " * 3_000_000,
-    "100,000 open braces": "{" * 100_000,
-    "100,000 open brackets": '{"tasks": ' + "[" * 100_000,
-    "a number of a million digits": '{"tasks": [{"id": ' + "9" * 1_000_000 + "}]}",
-    "half a string": '{"tasks": [{"id": "a", "prompt": "' + "x" * 200_000,
-    "unknown needs": _tasks(
-        *({"id": f"t{i}", "prompt": "p", "depends_on": [f"x{i}"]} for i in range(60))
-    ),
-    "ids of another world": _tasks({"id": "../../etc/passwd\x00", "prompt": "p"}),
-    "a mode of its own": '{"mode": "nuclear", "tasks": []}',
-    "a mode that is a list": '{"mode": ["instant"]}',
-    "tasks that are left out": '{"tasks": [{"id": "t1", "prompt": "p"}, ..., {"id": "t30", "prompt": "p"}]}',
-    "null": '{"tasks": null}',
-}
-
-
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("name", PLANS)
 def test_a_hostile_plan_costs_one_more_turn(
     shell: Shell, server: Server, plans, plan_of, name: str
 ):
     """Whatever the planner says: it gets the fault back once, and the corrected plan is run."""
-    plans(HOSTILE[name], plan_of(t1="Only this."))
+    plans(PLANS[name], plan_of(t1="Only this."))
     server.chunk_chars = 100_000
 
     done = shell("solve", TASK)
