@@ -217,9 +217,10 @@ def test_a_fan_out_over_nothing_is_an_empty_result(shell: Shell, server: Server)
 
 def test_declared_parallelism_lifts_the_local_default(shell: Shell, server: Server):
     """A loopback model gets four agents at once, and as many as `rate` declares where it does."""
-    server.latency_s = 0.2
+    server.together = 4
     shell("run", shell.recipe(FAN), "--cache", "off")
     by_default = server.peak
+    server.together = 6
     shell("run", shell.recipe(FAN + 'rate: {"openai/*": {parallel: 6}}'), "--cache", "off")
 
     assert (by_default, server.peak) == (4, 6)

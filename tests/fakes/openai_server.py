@@ -68,6 +68,7 @@ class Server:
         chunk_chars: size of the pieces of a streamed answer.
         chunk_delay_s: pause between two pieces.
         usage: False: neither bodies nor streams hold token counts.
+        together: answers wait until so many requests have been in flight at once.
         weather: what makes some answers slower than `latency_s`.
         max_parallel: more requests than this at once get 429; it may change with time.
         rpm: more requests than this per window get 429.
@@ -88,6 +89,7 @@ class Server:
         routes: Sequence[tuple[Predicate, Script]] = (),
         faults: Faults = (),
         latency_s: float = 0.0,
+        together: int = 0,
         chunk_chars: int = 16,
         chunk_delay_s: float = 0.0,
         usage: bool = True,
@@ -107,6 +109,7 @@ class Server:
         self.routes = list(routes)
         self.faults = faults
         self.latency_s = latency_s
+        self.together = together
         self.chunk_chars = chunk_chars
         self.chunk_delay_s = chunk_delay_s
         self.usage = usage
@@ -283,6 +286,7 @@ class Server:
                 reply = self._reply_to(seen)
             seen.fault = reply.fault
             seen.latency_s = self._latency_s(seen) if reply.latency_s is None else reply.latency_s
+            await self.until(lambda: self.peak >= self.together, 60)
             if await exchange.pause(seen.latency_s):
                 return False
             keep_alive = await _ENDS[reply.fault](exchange, reply)
