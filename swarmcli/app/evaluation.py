@@ -67,7 +67,7 @@ def evaluate(dataset: str, wish: EvalOptions, options: RunOptions) -> int:
             "-o takes a record of each answer, and stdout the table",
             hint="-o answers.jsonl, or all of it as one JSON document on stdout with --json",
         )
-    check_output(options.output)
+    check_output(options.output, dataset)
     stdin = Stdin(forbidden=False, note=ws.note)
     everything = read_questions(dataset, scorer=wish.scorer, stdin=stdin)
     setting = Setting(

@@ -220,11 +220,15 @@ class _Ready:
     display: tuple[Display, LiveDisplay]
 
 
-def check_output(output: str | None) -> None:
+def check_output(output: str | None, source: str) -> None:
     """A place that cannot take the result is refused before anything is paid for.
 
+    Args:
+        output: what `-o` names.
+        source: what the command was given to work on, a recipe or a dataset, which the result must not replace.
+
     Raises:
-        UsageError: no name, a folder, or a folder that cannot be written.
+        UsageError: no name, a folder, a folder that cannot be written, or `source` itself.
     """
     if output is None or output == "-":
         return
@@ -235,10 +239,12 @@ def check_output(output: str | None) -> None:
     target = path if path.exists() else parent
     if not os.access(target, os.W_OK):
         raise UsageError(f"-o {output}: {target} cannot be written", hint="choose another file")
+    if path.exists() and Path(source).exists() and path.samefile(source):
+        raise UsageError(f"-o {output} would replace {source}", hint="choose another file")
 
 
 def _checked(prepared: Prepared, ws: Workspace) -> _Ready:
-    check_output(prepared.options.output)
+    check_output(prepared.options.output, prepared.recipe.source)
     roles = require_models(prepared, ws)
     if prepared.cache.mode != "only":
         preflight(prepared.models(), ws.surroundings())

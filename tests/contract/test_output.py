@@ -187,3 +187,18 @@ def test_the_run_folder(shell: Shell, kind: str, monkeypatch: pytest.MonkeyPatch
     assert (folder / kind).is_file()
     assert (folder / kind).stat().st_mode & 0o077 == 0
     assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_result_does_not_replace_what_it_was_made_from(shell: Shell, server: Server):
+    """`-o` with the recipe or the dataset is refused before a call, whatever way it is written."""
+    recipe = Path(shell.recipe('tasks: [{id: t, prompt: "Hi."}]'))
+    data = shell.write("sums.jsonl", '{"question": "1 + 1", "answer": "2"}\n')
+    before = recipe.read_text(), data.read_text()
+
+    ran = shell("run", str(recipe), "-o", f"./{recipe.name}")
+    judged = shell("eval", "sums.jsonl", "-o", str(data))
+
+    assert (ran.code, judged.code, server.requests) == (2, 2, [])
+    assert f"-o ./{recipe.name} would replace {recipe}" in ran.err
+    assert "would replace sums.jsonl" in judged.err
+    assert before == (recipe.read_text(), data.read_text())
