@@ -46,6 +46,14 @@ class Unusable(Exception):
         """What came, for its price; None when it never ended."""
 
 
+class Unstreamed(Unusable):
+    """A stream was asked for, and one JSON body came, which LiteLLM takes for an empty stream."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__("protocol", "it does not stream its answers")
+        self.answer = answer
+
+
 class SinkFailed(Exception):
     """`TextSink.feed` raised: not the provider's fault, so the client lets `error` pass unchanged."""
 
@@ -157,6 +165,7 @@ async def streamed_answer(stream: RawStream, sink: TextSink, *, proves_end: bool
 
     Raises:
         Unusable: as `whole_answer`; "network" for a stream that ended without the provider's own end mark.
+        Unstreamed: it was no stream.
         SinkFailed: `sink` raised.
     """
     pieces: list[str] = []
@@ -172,13 +181,6 @@ async def streamed_answer(stream: RawStream, sink: TextSink, *, proves_end: bool
     finally:
         await stream.aclose()
     # Usage proves nothing: Anthropic begins with it, Gemini repeats it, and where none came LiteLLM counts itself.
-    finish = stream.received_finish_reason
-    if finish is None and size <= MAX_REPLY_CHARS:
-        if not pieces:
-            raise Unusable("protocol", "the stream was empty")
-        if proves_end:
-            raise Unusable("network", "the stream broke off")
-        finish = stream.intermittent_finish_reason
     raw_usage = next((u for c in reversed(stream.chunks) if (u := getattr(c, "usage", None))), None)
     answer = Answer(
         text="".join(pieces),
@@ -186,6 +188,15 @@ async def streamed_answer(stream: RawStream, sink: TextSink, *, proves_end: bool
         raw_usage=raw_usage,
         headroom=_headroom(stream),
     )
+    if not pieces and "json" in _headers(stream).get("llm_provider-content-type", ""):
+        raise Unstreamed(answer)
+    finish = stream.received_finish_reason
+    if finish is None and size <= MAX_REPLY_CHARS:
+        if not pieces:
+            raise Unusable("protocol", "the stream was empty")
+        if proves_end:
+            raise Unusable("network", "the stream broke off")
+        finish = stream.intermittent_finish_reason
     return _checked(answer, finish)
 
 
@@ -228,10 +239,15 @@ def _check(finish: str | None, text: str) -> None:
 
 
 def _headroom(response: object) -> Headroom | None:
-    """From the headers that LiteLLM keeps with an answer or a stream."""
+    headers = _headers(response)
+    return headroom_of(headers) if headers else None
+
+
+def _headers(response: object) -> Mapping[str, str]:
+    """Those that LiteLLM keeps with an answer or a stream."""
     hidden: Mapping[str, Any] = getattr(response, "_hidden_params", None) or {}
     headers: object = hidden.get("additional_headers")
-    return headroom_of(cast("Mapping[str, str]", headers)) if isinstance(headers, Mapping) else None
+    return cast("Mapping[str, str]", headers) if isinstance(headers, Mapping) else {}
 
 
 def _usage(raw: object) -> Usage | None:

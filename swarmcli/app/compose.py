@@ -54,7 +54,7 @@ def compose(order: PathOrder, *, clock: Clock, emit: Emit) -> ModelClient:
     A cached answer costs nothing and takes no slot; each retry and each duplicate is reserved and waits for its slot
     anew; a fallback's answer is cached under its own model.
     """
-    if order.cache.mode in {"off", "refresh"} or not (order.cache_dir / ANSWERS).exists():
+    if order.cache.effective_mode in {"off", "refresh"} or not (order.cache_dir / ANSWERS).exists():
         LitellmClient.start_loading()  # no answer can be there, so it will be needed
     edge = EmbeddedClient(
         LitellmClient(log_file=order.log), cache_dir=order.cache_dir, log=order.log
@@ -86,7 +86,7 @@ def compose(order: PathOrder, *, clock: Clock, emit: Emit) -> ModelClient:
     cached = CachedClient(
         path,
         DiskStore(order.cache_dir / ANSWERS, emit=emit),
-        mode=order.cache.mode,
+        mode=order.cache.effective_mode,
         emit=emit,
         ttl_s=order.cache.ttl_s,
     )

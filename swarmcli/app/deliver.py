@@ -4,7 +4,7 @@ import contextlib
 import json
 import sys
 from collections import Counter
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +15,8 @@ from swarmcli.app.models import EMBEDDED
 from swarmcli.app.options import RunOptions
 from swarmcli.app.prepare import Prepared
 from swarmcli.app.session import SessionResult
-from swarmcli.core.events import RunEnd
+from swarmcli.core.event_json import to_record
+from swarmcli.core.events import RunEnd, Stamped
 from swarmcli.core.merge import Merged
 from swarmcli.core.safe_json import safe_json
 from swarmcli.engine.order import RunReport
@@ -24,31 +25,25 @@ from swarmcli.recipe.output_schema import validate_output
 from swarmcli.recipe.values import Json
 from swarmcli.ui.answer import answer_text, print_answer
 from swarmcli.ui.clean import clean
-from swarmcli.ui.say import die_of_broken_pipe, err
+from swarmcli.ui.say import die_of_broken_pipe, err, out
 
 DOCUMENT_VERSION = 1
 
 
-def document(
-    report: RunReport, *, run: str, artifacts: list[str], structured: Json
-) -> dict[str, Any]:
+def document(end: RunEnd, *, run: str, artifacts: list[str], structured: Json) -> dict[str, Any]:
     """The one document of `--json`."""
-    totals: Mapping[str, Json] = report.end.totals
-    whole = report.end.status == "ok"
     return {
         "schema_version": DOCUMENT_VERSION,
         "run": run,
-        "status": report.end.status,
-        "exit_code": report.end.exit_code,
-        "mode": report.mode,
-        "result": report.end.result,
+        "status": end.status,
+        "exit_code": end.exit_code,
+        "mode": end.totals.get("mode"),
+        "result": end.result,
         "structured": structured,
-        **{key: value for key, value in totals.items() if key != "mode"},
-        "error": {"kind": report.end.error.kind, "message": report.end.error.message}
-        if report.end.error
-        else None,
+        **{key: value for key, value in end.totals.items() if key != "mode"},
+        "error": {"kind": end.error.kind, "message": end.error.message} if end.error else None,
         "artifacts": artifacts,
-        "resume": None if whole else f"swarm resume {run}",
+        "resume": None if end.status == "ok" else f"swarm resume {run}",
     }
 
 
@@ -89,22 +84,41 @@ def deliver(run_dir: RunDir, prepared: Prepared, result: SessionResult) -> int:
     artifacts: list[str] = []
     text = answer_text(merged.text) if merged is not None else None
     if text is not None:
-        kept = run_dir.result_path("json" if isinstance(structured, list | dict) else "md")
-        artifacts.append(str(kept))
-        with contextlib.suppress(StorageError):
-            write_atomic(kept, text.encode("utf-8", "replace"), mode=0o600)
-    if output not in {None, "-"} and text is not None:
-        artifacts.append(str(Path(str(output)).absolute()))
+        _keep(run_dir, text, structured)
+        artifacts = _artifacts(run_dir, output)
     with _kept(run_dir):
         if options.format == "json":
-            whole = document(report, run=run_dir.id, artifacts=artifacts, structured=structured)
+            whole = document(end, run=run_dir.id, artifacts=artifacts, structured=structured)
             write_result(json_text(whole), output=output, is_prose=False)
-        elif options.format == "text" and text is not None:
+        elif text is not None and _wants_text(options, output):
             write_result(text, output=output, is_prose=structured is None)
-        elif text is not None and output is not None:
-            write_result(text, output=output, is_prose=False)
-    _explain(run_dir, prepared, result, artifacts, fault)
+    _explain(run_dir, prepared, result, _asked_for(output) if artifacts else [], fault)
     return end.exit_code
+
+
+def _keep(run_dir: RunDir, text: str, structured: Json) -> None:
+    """The result in the run folder: its text, and its structure where it has one."""
+    with contextlib.suppress(StorageError):
+        write_atomic(run_dir.result_path("md"), text.encode("utf-8", "replace"), mode=0o600)
+        if isinstance(structured, list | dict):
+            data = json_text(structured).encode("utf-8", "replace")
+            write_atomic(run_dir.result_path("json"), data, mode=0o600)
+
+
+def _artifacts(run_dir: RunDir, output: str | None) -> list[str]:
+    """Where the result stands: in the run folder, and in the file that was asked for."""
+    kept = [path for kind in ("md", "json") if (path := run_dir.result_path(kind)).exists()]
+    return [*map(str, kept), *_asked_for(output)]
+
+
+def _asked_for(output: str | None) -> list[str]:
+    """The file of `-o` or `output.file`."""
+    return [] if output is None or output == "-" else [str(Path(output).absolute())]
+
+
+def _wants_text(options: RunOptions, output: str | None) -> bool:
+    """The last line of a stream of events holds the result; only a file gets it as text as well."""
+    return options.format != "stream-json" or output not in {None, "-"}
 
 
 @contextlib.contextmanager
@@ -118,40 +132,37 @@ def _kept(run_dir: RunDir) -> Generator[None]:
         raise
 
 
-def deliver_again(run_dir: RunDir, end: RunEnd, options: RunOptions) -> int:
-    """Print the result of a run that is finished already; nothing is called."""
+def deliver_again(run_dir: RunDir, end: RunEnd, stamped: Stamped, options: RunOptions) -> int:
+    """Print the result of a run that is finished already; nothing is called.
+
+    Args:
+        run_dir: its folder.
+        end: its last event.
+        stamped: the same with its place in the run: the line that a stream of events ends with.
+        options: the format, and where to.
+    """
     text = answer_text(end.result or "")
+    if options.format == "stream-json":
+        out(safe_json(to_record(stamped)))
     if options.format == "json":
-        value = {
-            "schema_version": DOCUMENT_VERSION,
-            "run": run_dir.id,
-            "status": end.status,
-            "exit_code": end.exit_code,
-            "result": end.result,
-            "structured": _parsed(end.result),
-            **end.totals,
-            "artifacts": sorted(str(path) for path in run_dir.folder.glob("result.*")),
-            "resume": None,
-            "error": None
-            if end.error is None
-            else {"kind": end.error.kind, "message": end.error.message},
-        }
-        write_result(json_text(value), output=options.output, is_prose=False)
-    else:
+        whole = document(
+            end,
+            run=run_dir.id,
+            artifacts=_artifacts(run_dir, options.output),
+            structured=_kept_structure(run_dir),
+        )
+        write_result(json_text(whole), output=options.output, is_prose=False)
+    elif _wants_text(options, options.output):
         write_result(text, output=options.output, is_prose=True)
     return end.exit_code
 
 
-def _parsed(result: str | None) -> Json:
-    """A kept result as `structured`: a JSON document or JSON lines; None for any other text."""
-    for text in (result or "", f"[{','.join((result or '').splitlines())}]"):
-        try:
-            value = cast("Json", json.loads(text))
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, dict) or (isinstance(value, list) and value):
-            return value
-    return None
+def _kept_structure(run_dir: RunDir) -> Json:
+    """What `structured` was when the result was written; None where it was nothing."""
+    try:
+        return cast("Json", json.loads(run_dir.result_path("json").read_text("utf-8")))
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def _structured(prepared: Prepared, merged: Merged | None) -> tuple[Json, str | None]:
@@ -169,7 +180,7 @@ def _explain(
     run_dir: RunDir,
     prepared: Prepared,
     result: SessionResult,
-    artifacts: list[str],
+    written: list[str],
     fault: str | None,
 ) -> None:
     """The error or the summary on stderr, and what a CI runner is told."""
@@ -178,22 +189,24 @@ def _explain(
         hint = f"\nhint: {clean(report.error.hint)}" if report.error.hint else ""
         err(f"error: {clean(report.error.message)}{hint}")
     elif report.merged is None:
-        err(f"error: {_cause(report)}\nhint: swarm logs {run_dir.id} --failed")
+        cause, hint = _cause(report)
+        err(f"error: {cause}\nhint: {hint or f'swarm logs {run_dir.id} --failed'}")
     if fault is not None:
         err(f"error: the result does not fit the output schema: {clean(fault)}")
-    if not prepared.options.quiet:
+    # Without a first event, as on a full disk, there is no run to sum up, and the error has told it all.
+    if result.view.run and not prepared.options.quiet:
         tiny = any(model.id == EMBEDDED for model in prepared.models())
-        conclude(report.end, result.display, result.view, tiny=tiny, artifacts=artifacts[1:])
+        conclude(report.end, result.display, result.view, tiny=tiny, artifacts=written)
 
 
-def _cause(report: RunReport) -> str:
-    """Why there is no result, in one line: the first failure of the most common kind, and how many there are."""
+def _cause(report: RunReport) -> tuple[str, str | None]:
+    """Why there is no result: the first failure of the most common kind, how many there are, and what helps."""
     failures = [o for o in report.outcomes if o.failure is not None and o.state == "failed"]
     if not failures:
-        return f"no agent finished ({report.end.status})"
+        return f"no agent finished ({report.end.status})", None
     kinds = Counter(o.failure.kind for o in failures if o.failure is not None)
     kind, count = kinds.most_common(1)[0]
     first = next(o for o in failures if o.failure is not None and o.failure.kind == kind)
-    started = len([o for o in report.outcomes if o.state != "skipped"])
-    others = f" ({count} of {started} agents)" if started > 1 else ""
-    return f"{first.agent}: {clean(first.reason)}{others}"
+    total = len(report.outcomes)
+    others = f" ({count} of {total} agents)" if total > 1 else ""
+    return f"{first.agent}: {clean(first.reason)}{others}", first.hint and clean(first.hint)

@@ -91,7 +91,9 @@ def evaluate(dataset: str, wish: EvalOptions, options: RunOptions) -> int:
         trials = Trials(setting, budget=budget, note=ws.note, sink=sink)
         results = asyncio.run(_execute(trials, configs))
     code = _deliver(_asked(dataset, wish, setting), options, trials, results, budget)
-    _explain(results, trials.stopped_by, kept=all(c.first.cache.mode == "use" for c in configs))
+    _explain(
+        results, trials.stopped_by, kept=all(c.first.cache.effective_mode == "use" for c in configs)
+    )
     return code
 
 

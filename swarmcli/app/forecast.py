@@ -4,7 +4,7 @@ Rule: prompts are built as the agents will build them; only answers are guessed,
 Cached answers, retries and re-asks are not foreseen.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
@@ -103,15 +103,24 @@ class Forecast:
         return found
 
 
-def forecast(prepared: Prepared, briefing: Briefing) -> Forecast:
-    """Foresee a run. Needs a model for every role that the run uses, but no key."""
+def forecast(prepared: Prepared, briefing: Briefing, *, done: Collection[str] = ()) -> Forecast:
+    """Foresee a run. Needs a model for every role that the run uses, but no key.
+
+    Args:
+        prepared: the run.
+        briefing: what its agents share.
+        done: agents that an earlier session has finished.
+    """
     tasks = prepared.tasks
     calls: list[Share] = []
     complete = tasks is not None or prepared.mode.mode != "swarm"
     if tasks is not None:
         known = {task.id: task for task in tasks}
         calls += [
-            _agent(briefing, one, _inputs(task, known)) for task in tasks for one in _voters(task)
+            _agent(briefing, one, _inputs(task, known))
+            for task in tasks
+            if task.id not in done
+            for one in _voters(task)
         ]
     elif complete:
         role = "small" if prepared.mode.mode == "instant" else "large"

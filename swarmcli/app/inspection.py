@@ -44,19 +44,21 @@ from swarmcli.ui.receipt import ReceiptWords
 from swarmcli.ui.say import err, out
 from swarmcli.ui.state import LOCAL_PREFIXES
 
+ROWS = 20
 _CHECKS = ("vote", "critic")
 """What stays true of an agent that a later session takes over."""
 
 
-def list_runs(*, as_json: bool, most: int) -> int:
-    """`swarm runs`."""
+def list_runs(*, as_json: bool, most: int | None) -> int:
+    """`swarm runs`; `most` None: all as JSON, a screen of them as text."""
     rows = open_workspace().runs.list()
     if as_json:
-        _print_json([asdict(row) for row in rows])
+        _print_json([asdict(row) for row in rows[:most]])
         return 0
     if not rows:
         err("no runs yet")
         return 0
+    most = most or ROWS
     out(f"{'RUN':<20} {'RECIPE':<18} {'STATUS':<12} {'AGENTS':>11} {'TIME':>8} {'COST':>9}")
     for row in rows[:most]:
         out(_row(row))

@@ -16,7 +16,7 @@ from swarmcli.app.options import RunOptions
 from swarmcli.core.blocks import DataBlocks
 from swarmcli.core.fanout import expand
 from swarmcli.core.plan import Plan, PlanBuilder, Task
-from swarmcli.core.planstream import document_of
+from swarmcli.core.planform import document_of, each_key_once
 from swarmcli.engine.briefing import Material
 from swarmcli.errors import PlanError, PlanFileError, RecipeError, UsageError
 from swarmcli.recipe.outside import OutsideText, marked
@@ -67,11 +67,11 @@ class Stdin:
         """
         if self._text is None:
             if self._forbidden:
-                raise UsageError("the recipe needs standard input, but --no-stdin was given")
+                raise UsageError("standard input is needed, but --no-stdin was given")
             if sys.stdin is None or sys.stdin.isatty():
                 raise UsageError(
-                    "the recipe needs standard input",
-                    hint="pipe something in: git diff | swarm run ...",
+                    "standard input is needed, and nothing is piped in",
+                    hint="give a pipe or a file: swarm ... < input.txt",
                 )
             self._text = self._read()
         return self._text
@@ -145,7 +145,7 @@ def take_in(
         if bound is not None
         else bind_params(recipe, options.params, stdin=stdin.read, cwd=cwd, warn=note)
     )
-    patterns = (*recipe.files, *options.files)
+    patterns = options.files or recipe.files
     files = find_files(patterns, cwd)
     piped = stdin.read_if_piped() if take_pipe else None
     if piped is None and _uses_stdin(recipe):
@@ -162,7 +162,7 @@ def take_in(
         for name, text in outside.items()
     }
     lists = {
-        param.name: marked(params.get(param.name), functools.partial(blocks.wrap, param.name))
+        param.name: _marked_list(param.name, params.get(param.name), blocks)
         for param in recipe.params
         if param.type == "list" and param.name in _from_file(options)
     }
@@ -183,6 +183,13 @@ def take_in(
         files=files,
         tasks=fixed_tasks(recipe, variables) if recipe.tasks else None,
     )
+
+
+def _marked_list(name: str, value: Json, blocks: DataBlocks) -> object:
+    try:
+        return marked(value, functools.partial(blocks.wrap, name))
+    except RecursionError:
+        raise UsageError(f"-p {name}: the list is nested too deep") from None
 
 
 def _mention(name: str, characters: int, _text: str) -> str:
@@ -221,7 +228,7 @@ def _outside_texts(
 def _from_file(options: RunOptions) -> set[str]:
     """The parameters whose value a file or a pipe holds: `-p name=@...`."""
     given = (assignment.partition("=") for assignment in options.params)
-    return {name for name, _, value in given if value.startswith("@")}
+    return {name.strip() for name, _, value in given if value.startswith("@")}
 
 
 def fixed_tasks(recipe: Recipe, variables: Mapping[str, object]) -> tuple[Task, ...]:
@@ -254,6 +261,8 @@ def read_schema(path: str) -> dict[str, Json]:
     """
     try:
         value = json.loads(read_text(Path(path)))
+    except UsageError as error:
+        raise UsageError(f"--schema: {error.message}", hint=error.hint) from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"--schema {path} is no JSON: {error}") from error
     if not isinstance(value, dict):
@@ -270,9 +279,11 @@ def read_plan_file(
         PlanFileError: unreadable, no JSON, or no usable plan.
     """
     try:
-        value = json.loads(read_text(Path(path)))
+        value = json.loads(read_text(Path(path)), object_pairs_hook=each_key_once)
     except UsageError as error:
         raise PlanFileError(error.message) from error
+    except PlanError as error:
+        raise PlanFileError(f"{path}: {error.message}") from error
     except (ValueError, RecursionError) as error:
         raise PlanFileError(f"{path} is no JSON: {error}") from error
     builder = PlanBuilder(max_tasks=max_tasks, profiles=recipe.agents, models=models, strict=True)

@@ -13,7 +13,12 @@ from swarmcli.adapters import cache_upkeep, providers
 from swarmcli.adapters.cache import ANSWERS
 from swarmcli.adapters.embedded import CONTEXT
 from swarmcli.adapters.model_table import chat_models
-from swarmcli.adapters.weights import embedded_installed, locate, pull_smollm2
+from swarmcli.adapters.weights import (
+    INSTALL_COMMAND,
+    embedded_installed,
+    locate,
+    pull_smollm2,
+)
 from swarmcli.app.models import EMBEDDED, TINY_NOTE, choose_default
 from swarmcli.app.workspace import Workspace, open_workspace
 from swarmcli.core.safe_json import safe_json
@@ -23,6 +28,7 @@ from swarmcli.ui.say import err, out
 from swarmcli.ui.terminal import decide
 
 SMOLLM2 = "smollm2"
+_LONG_KEY = 16
 
 
 def list_models(provider: str | None) -> int:
@@ -57,6 +63,9 @@ def pull(name: str) -> int:
         )
     ws = open_workspace()
     path = pull_smollm2(ws.folders.cache, report=err)
+    if not embedded_installed():
+        err(f"the weights are at {path}; to run them: {INSTALL_COMMAND}")
+        return 0
     err(f"{EMBEDDED} is ready at {path} ({TINY_NOTE})")
     return 0
 
@@ -125,7 +134,7 @@ def _facts(ws: Workspace) -> dict[str, Any]:
         "python": platform.python_version(),
         "litellm": metadata.version("litellm"),
         "model": f"{default[0].id} ({default[1]})" if default else None,
-        "keys": [f"{name} (...{os.environ[name][-4:]})" for name in keys],
+        "keys": [f"{name} ({_ending(os.environ[name])})" for name in keys],
         "ollama": providers.ollama_models(os.environ),
         "embedded": _embedded(ws),
         "config": [str(path) for path in ws.settings.sources]
@@ -138,9 +147,14 @@ def _facts(ws: Workspace) -> dict[str, Any]:
     }
 
 
+def _ending(key: str) -> str:
+    """Enough to tell two keys apart; nothing of one that is so short that its end is most of it."""
+    return f"...{key[-4:]}" if len(key) >= _LONG_KEY else "set"
+
+
 def _embedded(ws: Workspace) -> str:
     if not embedded_installed():
-        return "not installed (pip install 'swarmcli[embedded]')"
+        return f"not installed ({INSTALL_COMMAND})"
     try:
         return str(locate(SMOLLM2, ws.folders.cache))
     except SwarmError as error:

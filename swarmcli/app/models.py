@@ -8,7 +8,7 @@ from functools import partial
 from swarmcli.adapters import providers
 from swarmcli.adapters.model_table import facts_of
 from swarmcli.adapters.provider_names import check_provider
-from swarmcli.adapters.weights import embedded_installed, locate
+from swarmcli.adapters.weights import embedded_installed, locate, not_installed
 from swarmcli.app.workspace import Surroundings
 from swarmcli.core.plan import Task
 from swarmcli.core.routing import Roles, parse_override, resolve_roles
@@ -116,9 +116,9 @@ def preflight(models: Iterable[ModelSpec], around: Surroundings) -> None:
     """
     for spec in models:
         if spec.id.startswith("embedded/"):
-            locate(spec.id.removeprefix("embedded/"), around.cache_dir)
             if not embedded_installed():
-                raise no_model(around.env)
+                raise not_installed()
+            locate(spec.id.removeprefix("embedded/"), around.cache_dir)
             continue
         check_provider(spec, around.env)
         problem = providers.key_problem(spec, around.env)

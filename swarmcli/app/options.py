@@ -31,7 +31,8 @@ class RunOptions:
     allow: tuple[str, ...] = ()
     trust_hash: str | None = None
     output: str | None = None
-    format: Format = "text"
+    format: Format | None = None
+    """None: text, or what the run that is resumed was asked for."""
     events: str | None = None
     schema: str | None = None
     progress: str | None = None

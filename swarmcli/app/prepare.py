@@ -24,7 +24,7 @@ from swarmcli.app.workspace import Workspace
 from swarmcli.core.blocks import DataBlocks
 from swarmcli.core.events import RunStarted
 from swarmcli.core.plan import Plan, PlanBuilder, Task, final_tasks
-from swarmcli.core.planstream import document_of
+from swarmcli.core.planform import document_of
 from swarmcli.core.replay import History
 from swarmcli.core.routing import ModeChoice, Roles, choose_mode, single_mode
 from swarmcli.core.tally import with_vote
@@ -180,6 +180,7 @@ def require_models(prepared: Prepared, ws: Workspace) -> Roles:
 def order_of(prepared: Prepared, roles: Roles, history: History | None) -> RunOrder:
     """The engine's order."""
     recipe, options, limits = prepared.recipe, prepared.options, prepared.limits
+    form = recipe.output.format
     return RunOrder(
         mode=prepared.mode,
         tasks=prepared.tasks,
@@ -196,6 +197,7 @@ def order_of(prepared: Prepared, roles: Roles, history: History | None) -> RunOr
         max_tasks=options.max_agents or recipe.plan.max_tasks,
         replans=_replans(prepared, history),
         merge=recipe.merge,
+        in_code=form if form in ("json", "jsonl") else "concat",
         planner_made=prepared.planner_made,
         merge_in_code=prepared.merge_in_code,
         fail_fast=options.fail_fast or recipe.on_error == "fail_fast",
@@ -263,9 +265,7 @@ def _limits(ws: Workspace, recipe: Recipe, options: RunOptions) -> Limits:
 
 
 def _cache(ws: Workspace, recipe: Recipe, options: RunOptions) -> CacheRules:
-    if options.cache is not None:
-        return replace(recipe.cache, mode=options.cache)
-    setting = ws.settings.merged.cache
-    if setting is not None and recipe.cache == CacheRules():
-        return replace(recipe.cache, mode=setting.value)
-    return recipe.cache
+    """Flag over recipe over environment over config files."""
+    below = ws.settings.merged.cache
+    mode = options.cache or recipe.cache.mode or (below.value if below else None)
+    return replace(recipe.cache, mode=mode)

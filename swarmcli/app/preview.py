@@ -1,5 +1,6 @@
 """`--dry-run`: what would run, without a call and without a key."""
 
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from swarmcli.core.blocks import DataBlocks
 from swarmcli.core.plan import Task, final_tasks
 from swarmcli.core.routing import Roles
 from swarmcli.core.spend import Amount
-from swarmcli.recipe.template import render
+from swarmcli.recipe.template import TemplateError, render, roots
 from swarmcli.recipe.values import ROLES, ModelSpec
 from swarmcli.ui.clean import one_line
 from swarmcli.ui.say import out, write_out
@@ -22,13 +23,25 @@ _NO_MODEL = ModelSpec(id="(no model)")
 """Stands for a model where none can be used yet; nobody knows its price."""
 
 
-def preview(prepared: Prepared, blocks: DataBlocks, cwd: Path) -> int:
-    """Print the agents that are known, and what the run will probably take; exit code 0."""
+def preview(
+    prepared: Prepared, blocks: DataBlocks, cwd: Path, *, done: Collection[str] = ()
+) -> int:
+    """Print the agents that are known, and what the run will probably take; exit code 0.
+
+    Args:
+        prepared: the run.
+        blocks: wrap outside text.
+        cwd: the root of file names.
+        done: agents that an earlier session has finished; they are not asked again.
+    """
     roles = prepared.roles or no_roles(prepared)
     briefing = briefing_of(prepared, roles, blocks, cwd, lambda _message: None)
-    foreseen = forecast(prepared, briefing)
-    facts = _facts(prepared, foreseen)
-    if prepared.options.format != "text":
+    foreseen = forecast(prepared, briefing, done=done)
+    facts = {
+        **_facts(prepared, foreseen),
+        "done": [t.id for t in prepared.tasks or () if t.id in done],
+    }
+    if prepared.options.format not in {None, "text"}:
         write_out(json_text(facts).encode())
         return 0
     out("\n".join(_lines(prepared, facts, foreseen)))
@@ -42,13 +55,21 @@ def estimate_words(amount: Amount) -> str:
 
 
 def prompt_before_run(prepared: Prepared, task: Task) -> str:
-    """A task's prompt as far as it is known without any output: `{{ inputs.x }}` is named."""
+    """A task's prompt as far as it is known without any output: `{{ inputs.x }}` is named.
+
+    Where it needs more of an output than its name, it is the template.
+    """
     if not task.template:
         return task.prompt
     variables = {**prepared.intake.variables, "inputs": _Names()}
     if task.item_name is not None:
         variables[task.item_name] = task.item
-    return render(task.prompt, variables).strip()
+    try:
+        return render(task.prompt, variables).strip()
+    except TemplateError:
+        if "inputs" in roots(task.prompt):
+            return task.prompt.strip()  # such as the third line of an output
+        raise
 
 
 class _Names:
@@ -112,7 +133,8 @@ def _lines(prepared: Prepared, facts: dict[str, Any], foreseen: Forecast) -> lis
         f"models   {models}",
     ]
     if tasks is not None:
-        lines.append(f"agents   {len(tasks)}, {prepared.parallel} at once")
+        before = f", {len(facts['done'])} done before" if facts["done"] else ""
+        lines.append(f"agents   {len(tasks)}, {prepared.parallel} at once{before}")
     lines += _calls(foreseen)
     lines += [f"warning  {one_line(warning)}" for warning in facts["warnings"]]
     if tasks is None:

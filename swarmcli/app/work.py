@@ -87,6 +87,7 @@ def plan(recipe: str | None, task: str | None, options: RunOptions) -> int:
     if task is not None:
         options = _with_task(options, task)
     loaded = read_recipe(SOLVE if recipe is None else recipe, ws.cwd, ws.recipe_path)
+    check_output(options.output, loaded.source)
     blocks = blocks_of(ws)
     intake = take_in(
         loaded,
@@ -122,9 +123,11 @@ def resume(
             history = replace(history, uncertain={})
         ws = replace(ws, cwd=Path(meta.cwd) if Path(meta.cwd).is_dir() else ws.cwd)
         recipe = load_recipe(meta.recipe_text, meta.recipe_source, cwd=ws.cwd)
-        if history.is_whole and history.end is not None:
+        end = history.end
+        if history.is_whole and end is not None and not options.dry_run:
+            stamped = next(one for one in read.events if one.event is end)
             output = options.output or recipe.output.file
-            return deliver_again(run_dir, history.end, replace(options, output=output))
+            return deliver_again(run_dir, end, stamped, replace(options, output=output))
         job = _Job(
             command=meta.command,
             recipe=recipe,
@@ -134,7 +137,10 @@ def resume(
             history=history,
             params=meta.params,
         )
-        return _run_in(run_dir, job, _checked(_prepare(job), ws))
+        prepared = _prepare(job)
+        if options.dry_run:
+            return preview(prepared, blocks_of(ws), ws.cwd, done=history.finished)
+        return _run_in(run_dir, job, _checked(prepared, ws))
 
 
 def _with_task(options: RunOptions, task: str) -> RunOptions:
@@ -220,12 +226,13 @@ class _Ready:
     display: tuple[Display, LiveDisplay]
 
 
-def check_output(output: str | None, source: str) -> None:
-    """A place that cannot take the result is refused before anything is paid for.
+def check_output(output: str | None, source: str, *, flag: str = "-o") -> None:
+    """A place that cannot be written is refused before anything is paid for.
 
     Args:
-        output: what `-o` names.
-        source: what the command was given to work on, a recipe or a dataset, which the result must not replace.
+        output: the file that the flag names.
+        source: what the command was given to work on, a recipe or a dataset, which the file must not replace.
+        flag: `-o` or `--events`.
 
     Raises:
         UsageError: no name, a folder, a folder that cannot be written, or `source` itself.
@@ -234,17 +241,18 @@ def check_output(output: str | None, source: str) -> None:
         return
     path = Path(output)
     parent = next((p for p in path.absolute().parents if p.exists()), Path("/"))
-    if not output or path.is_dir() or not parent.is_dir():
-        raise UsageError(f"-o {output!r} is no file that can be written", hint="-o result.md")
+    if not output or output.endswith("/") or path.is_dir() or not parent.is_dir():
+        raise UsageError(f"{flag} {output!r} is no file that can be written", hint="name a file")
     target = path if path.exists() else parent
     if not os.access(target, os.W_OK):
-        raise UsageError(f"-o {output}: {target} cannot be written", hint="choose another file")
+        raise UsageError(f"{flag} {output}: {target} cannot be written", hint="choose another file")
     if path.exists() and Path(source).exists() and path.samefile(source):
-        raise UsageError(f"-o {output} would replace {source}", hint="choose another file")
+        raise UsageError(f"{flag} {output} would replace {source}", hint="choose another file")
 
 
 def _checked(prepared: Prepared, ws: Workspace) -> _Ready:
     check_output(prepared.options.output, prepared.recipe.source)
+    check_output(prepared.options.events, prepared.recipe.source, flag="--events")
     roles = require_models(prepared, ws)
     if prepared.cache.mode != "only":
         preflight(prepared.models(), ws.surroundings())

@@ -71,7 +71,13 @@ class _Shared:
     ]
     files: Annotated[
         Texts,
-        _opt("-f", "--file", panel=INPUT, metavar="GLOB", help="Files offered to the agents."),
+        _opt(
+            "-f",
+            "--file",
+            panel=INPUT,
+            metavar="GLOB",
+            help="Files offered to the agents, instead of the recipe's.",
+        ),
     ]
     plan_file: Annotated[
         str | None,
@@ -156,7 +162,7 @@ class _Shared:
     cache: Annotated[
         Literal["use", "refresh", "only", "off"] | None,
         _opt(
-            "--cache", panel=BEHAVIOUR, envvar="SWARM_CACHE", help="How the answer cache is used."
+            "--cache", panel=BEHAVIOUR, help="How the answer cache is used; default: SWARM_CACHE."
         ),
     ]
     fail_fast: Annotated[
@@ -220,8 +226,7 @@ class _Shared:
         _opt(
             "--progress",
             panel=DISPLAY,
-            envvar="SWARM_PROGRESS",
-            help="What stderr shows while it runs.",
+            help="What stderr shows while it runs; default: SWARM_PROGRESS.",
         ),
     ]
     color: Annotated[
@@ -284,7 +289,6 @@ def options_of(given: dict[str, Any]) -> RunOptions:
                 f"--json and --format {values['format']} contradict each other"
             )
         values["format"] = "json"
-    values["format"] = values.get("format") or "text"
     for name in ("params", "files", "models"):
         values[name] = tuple(values.get(name) or ())
     values["allow"] = tuple(

@@ -15,16 +15,28 @@ Run = Annotated[
 
 def runs(
     as_json: Json = False,
-    most: Annotated[int, typer.Option("-n", "--number", min=1, help="How many to show.")] = 20,
+    most: Annotated[
+        int | None, typer.Option("-n", "--number", min=1, help="How many to show (default: 20).")
+    ] = None,
 ) -> None:
-    """List the runs, newest first."""
+    """List the runs, newest first.
+
+    \b
+    swarm runs -n 5
+    swarm runs --json | jq -r '.[0].id'
+    """
     from swarmcli.app import inspection
 
     raise typer.Exit(inspection.list_runs(as_json=as_json, most=most))
 
 
 def show(run: Run = "last", as_json: Json = False) -> None:
-    """Show a run: how it ended, its agents, and the next command."""
+    """Show a run: how it ended, its agents, and the next command.
+
+    \b
+    swarm show
+    swarm show 7k3f --json | jq .totals.usage
+    """
     from swarmcli.app import inspection
 
     raise typer.Exit(inspection.show(run, as_json=as_json))
@@ -51,7 +63,7 @@ def watch(
     run: Run = "last",
     progress: Annotated[
         Literal["auto", "tree", "plain", "none"] | None,
-        typer.Option("--progress", envvar="SWARM_PROGRESS", help="What stderr shows."),
+        typer.Option("--progress", help="What stderr shows; default: SWARM_PROGRESS."),
     ] = None,
 ) -> None:
     """Look at a run from another shell, until it ends; Ctrl-C leaves it alone.

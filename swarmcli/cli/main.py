@@ -79,20 +79,31 @@ def run_command(arguments: list[str]) -> int:
         code = app(arguments, standalone_mode=False, prog_name="swarm")
     except SwarmError as error:
         if debug:
-            raise
+            _print_traceback()
         return report(error)
     except _CLICK_ERROR as error:
         return _report_usage(error)
     except KeyboardInterrupt:
         return EXIT_SIGINT
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  a bug of ours ends here, as a line and an exit code
         if debug:
-            raise
+            _print_traceback()
         from swarmcli.ui.clean import clean
 
-        err(f"error: {type(error).__name__}: {clean(str(error))}\nhint: {ISSUES_HINT}")
+        # Typer hides an EOFError (of a damaged .pyc file, say) behind an exception without a text.
+        fault = (error.__cause__ if isinstance(error, typer.Abort) else None) or error
+        err(f"error: {type(fault).__name__}: {clean(str(fault))}\nhint: {ISSUES_HINT}")
         return EXIT_FAILED
     return code if isinstance(code, int) else 0
+
+
+def _print_traceback() -> None:
+    """Where the error being handled comes from; the exit code stays what it means."""
+    import traceback
+
+    from swarmcli.ui.clean import clean
+
+    err(clean(traceback.format_exc()).rstrip())
 
 
 def report(error: SwarmError) -> int:
@@ -114,7 +125,7 @@ _CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 
 
 def _report_usage(error: Exception) -> int:
-    message = getattr(error, "format_message", error.__str__)()
+    message = getattr(error, "format_message", error.__str__)().replace(": Value error, ", ": ")
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "swarm"
     err(f"error: {message}\nhint: {path} --help")

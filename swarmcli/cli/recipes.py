@@ -11,7 +11,12 @@ Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
 
 def recipes(as_json: Json = False) -> None:
-    """List the shipped recipes and those on SWARM_RECIPE_PATH."""
+    """List the shipped recipes and those on SWARM_RECIPE_PATH.
+
+    \b
+    swarm recipes
+    swarm recipes --json | jq -r '.[].name'
+    """
     from swarmcli.app import catalogue
 
     raise typer.Exit(catalogue.list_recipes(as_json=as_json))
@@ -48,7 +53,12 @@ def new(
     name: Annotated[str, typer.Argument(help="The recipe's name; writes NAME.yaml here.")],
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
-    """Write a new recipe to start from."""
+    """Write a new recipe to start from.
+
+    \b
+    swarm new review
+    swarm check review.yaml && swarm run review.yaml --dry-run
+    """
     from swarmcli.app import catalogue
 
     raise typer.Exit(catalogue.new_recipe(name, force=force))

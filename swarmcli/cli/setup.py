@@ -20,7 +20,11 @@ def list_models(
         str | None, typer.Argument(help="Only this provider, for example openai.")
     ] = None,
 ) -> None:
-    """List chat models that LiteLLM knows, with price and window."""
+    """List chat models that LiteLLM knows, with price and window.
+
+    \b
+    swarm models list anthropic
+    """
     from swarmcli.app import machine
 
     raise typer.Exit(machine.list_models(provider))
@@ -28,7 +32,11 @@ def list_models(
 
 @models.command("pull")
 def pull(name: Annotated[str, typer.Argument(help="The model; only smollm2.")] = "smollm2") -> None:
-    """Fetch the embedded model's weights (about 94 MB) and verify them."""
+    """Fetch the embedded model's weights (about 94 MB) and verify them.
+
+    \b
+    swarm models pull smollm2
+    """
     from swarmcli.app import machine
 
     raise typer.Exit(machine.pull(name))
@@ -36,7 +44,11 @@ def pull(name: Annotated[str, typer.Argument(help="The model; only smollm2.")] =
 
 @cache.command("info")
 def cache_info(as_json: Json = False) -> None:
-    """Show where the answer cache is and how large."""
+    """Show where the answer cache is and how large.
+
+    \b
+    swarm cache info
+    """
     from swarmcli.app import machine
 
     raise typer.Exit(machine.cache_info(as_json=as_json))
@@ -44,7 +56,11 @@ def cache_info(as_json: Json = False) -> None:
 
 @cache.command("clear")
 def cache_clear() -> None:
-    """Remove all cached answers."""
+    """Remove all cached answers.
+
+    \b
+    swarm cache clear
+    """
     from swarmcli.app import machine
 
     raise typer.Exit(machine.cache_clear())
@@ -61,14 +77,23 @@ def cache_prune(
         ),
     ] = None,
 ) -> None:
-    """Remove what is expired or unreadable, and files without an entry."""
+    """Remove what is expired or unreadable, and files without an entry.
+
+    \b
+    swarm cache prune --older-than 30d
+    """
     from swarmcli.app import machine
 
     raise typer.Exit(machine.cache_prune(older_than))
 
 
 def doctor(as_json: Json = False) -> None:
-    """Say what swarm finds here: versions, folders, keys, models, terminal."""
+    """Say what swarm finds here: versions, folders, keys, models, terminal.
+
+    \b
+    swarm doctor
+    swarm doctor --json | jq -r .model
+    """
     from swarmcli.app import machine
 
     raise typer.Exit(machine.doctor(as_json=as_json))
@@ -77,7 +102,11 @@ def doctor(as_json: Json = False) -> None:
 def help_topic(
     topic: Annotated[str, typer.Argument(help="exit-codes")] = "exit-codes",
 ) -> None:
-    """Explain a topic: exit-codes."""
+    """Explain a topic: exit-codes.
+
+    \b
+    swarm help exit-codes
+    """
     if topic != "exit-codes":
         raise typer.BadParameter(f"there is no topic {topic!r}; there is: exit-codes")
     typer.echo(EXIT_CODES)
@@ -89,7 +118,7 @@ EXIT_CODES = """\
 2    usage or recipe error; nothing was started
 3    partial: a result was written, but fewer agents succeeded than --min-success (default: all)
 4    a cap (--max-cost, --max-tokens, limits.max_calls) was reached; the best result was written
-5    the result does not fit its schema, or another gate failed
+5    not verified: the result does not fit its schema, a critic rejects an answer, or a conflict is left
 75   worth trying again: rate limit, server error, network
 77   no usable key, or no access (401, 403, no credit)
 124  --timeout was reached; the best result was written

@@ -4,7 +4,8 @@ from swarmcli.core.tally import VoteResult
 
 PILOT = 60
 """Agreed items of a fan-out that are always audited, where audits are asked for."""
-_WRONG_SHARE = 1 / 6
+_DIFFERING = 1 / 6
+_WRONG = 1 / 5
 
 
 class Audit:
@@ -15,8 +16,8 @@ class Audit:
 
     Draws of one bad model agree on their mistakes, which the audits show. Different bad models rarely agree on one, so
     that hardly an audit differs; but they disagree all the time, and of votes that differ at most one value is right.
-    Routing therefore stops as well when the votes on at least 60 items show by themselves that more than 1 in 6 of
-    them are wrong (two voters: when they disagree on more than 1 in 3 items).
+    So a pilot that is done also stops routing when the votes show by themselves that more than 1 in 5 of them are
+    wrong (two voters: when they disagree on more than 2 in 5 items).
 
     Args:
         share: of the agreed items behind the pilot that are audited, 0 to 1; 0 audits nothing, not even a pilot.
@@ -60,8 +61,7 @@ class Audit:
         """An audit has ended with an answer."""
         self.done += 1
         self.differing += differs
-        if self.done >= PILOT and self.differing > self.done * _WRONG_SHARE:
-            self.stopped = True
+        self._judge()
 
     def voted(self, wrong: float | None) -> None:
         """An item was voted on; `wrong` as in `VoteResult.surely_wrong`."""
@@ -69,7 +69,15 @@ class Audit:
             return
         self.polled += 1
         self.wrong += wrong
-        if self.polled >= PILOT and self.wrong > self.polled * _WRONG_SHARE:
+        self._judge()
+
+    @property
+    def disagrees(self) -> bool:
+        """The votes cannot be right so often, whatever the audits say."""
+        return self.wrong > self.polled * _WRONG
+
+    def _judge(self) -> None:
+        if self.done >= PILOT and (self.disagrees or self.differing > self.done * _DIFFERING):
             self.stopped = True
 
     def dropped(self) -> None:

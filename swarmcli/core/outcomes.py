@@ -25,6 +25,8 @@ class Outcome:
     verdict: str = ""
     """What the critic says of the answer: accept, reject or unsure; empty where nobody judged it."""
     failure: Failure | None = None
+    hint: str | None = None
+    """What helps against the failure, for a person; None when nobody knows, and in a resumed run."""
     model: str = ""
     cached: bool = False
     reused: bool = False

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from swarmcli.core.claims import Conflict
 from swarmcli.core.outcomes import Outcome
 from swarmcli.core.plan import PlanBuilder, Task, TaskDraft
-from swarmcli.core.planstream import PlanDocument
+from swarmcli.core.planform import PlanDocument
 from swarmcli.errors import NO_ACCESS_KINDS, RETRYABLE_KINDS, PlanError
 from swarmcli.recipe.values import Json
 

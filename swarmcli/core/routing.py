@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
+from swarmcli.core.jsontext import json_values
 from swarmcli.core.plan import SINGLE_MODES
-from swarmcli.core.planstream import json_values
 from swarmcli.errors import UsageError
 from swarmcli.recipe.values import ROLES, Mode, ModelSpec, Recipe, RoleRef
 
@@ -169,8 +169,8 @@ def listed_items(job: str) -> int:
     """
     lengths = [len(_ITEM.findall(job))]
     with contextlib.suppress(RecursionError):
-        for value in json_values(job):
-            entries = cast("list[object]", value) if isinstance(value, list) else []
+        for found in json_values(job):
+            entries = cast("list[object]", found.value) if isinstance(found.value, list) else []
             lengths.append(sum(isinstance(entry, str | dict) for entry in entries))
     return max(lengths)
 
@@ -194,9 +194,8 @@ def choose_mode(
     words = len(_WORD.findall(task))
     signal = _signal(task, words, has_material=has_material)
     if signal is None:
-        return ModeChoice(
-            mode="instant", reason=f"a short question ({words} words, nothing to split)"
-        )
+        length = "1 word" if words == 1 else f"{words} words"
+        return ModeChoice(mode="instant", reason=f"a short question ({length}, nothing to split)")
     return ModeChoice(mode="swarm", reason=f"{signal}: the planner decides how far to split")
 
 

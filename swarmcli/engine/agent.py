@@ -254,6 +254,7 @@ class AgentRunner:
             task=task,
             state="failed",
             failure=Failure(kind=_kind_of(error), message=error.message),
+            hint=error.hint,
             model=model,
             attempts=taken.attempts,
             usage=taken.usage,

@@ -183,25 +183,28 @@ class Briefing:
 class _Views:
     """`inputs` as templates see it: wrapped on access, and remembering what was placed.
 
-    A hollow one shows nothing: the prompt without its inputs, for measuring.
+    Of a hollow one nothing is written: the prompt without its inputs, for measuring.
     """
 
     def __init__(self, briefing: Briefing, inputs: Inputs, *, hollow: bool = False) -> None:
         self._briefing = briefing
         self._inputs = {dependency.name: (dependency, outcomes) for dependency, outcomes in inputs}
         self._hollow = hollow
-        self.placed: set[str] = set()
+        self.placed: dict[str, OutsideText] = {}
 
-    def __getitem__(self, name: str) -> str:
-        dependency, outcomes = self._inputs[name]
-        self.placed.add(name)
+    def __getitem__(self, name: str) -> OutsideText:
+        if name not in self.placed:
+            self.placed[name] = self._text(name, *self._inputs[name])
+        return self.placed[name]
+
+    def _text(
+        self, name: str, dependency: Dependency, outcomes: tuple[Outcome, ...]
+    ) -> OutsideText:
+        text = "\n".join(outcome.output for outcome in outcomes if outcome.output is not None)
         if self._hollow:
-            return ""
-        return OutsideText(
-            "\n".join(outcome.output for outcome in outcomes if outcome.output is not None),
-            functools.partial(self._briefing.blocks.wrap, name),
-            self._briefing.input_block(dependency, outcomes),
-        )
+            return OutsideText(text, lambda _: "")
+        wrap = functools.partial(self._briefing.blocks.wrap, name)
+        return OutsideText(text, wrap, self._briefing.input_block(dependency, outcomes))
 
 
 def _item_text(item: object) -> str:

@@ -57,38 +57,36 @@ class Court:
         return False
 
     def voted(self, result: VoteResult) -> None:
-        """An item was voted on; the one whose votes stop routing says so."""
+        """An item was voted on; the one that stops routing says so."""
         was_stopped = self.stopped
         self._audit.voted(result.surely_wrong)
-        if self.stopped and not was_stopped:
-            self._wake()
-            self._tell(
-                f"the models voted differently so often (on {self._audit.polled} questions) that more than 1 in 6 of "
-                f"their votes are wrong"
-            )
+        self._tell(was_stopped)
 
     def audited(self, *, differs: bool) -> None:
         """An audit has ended; the one that stops routing says so."""
         was_stopped = self.stopped
         self._audit.audited(differs=differs)
-        self._wake()
-        if self.stopped and not was_stopped:
-            self._tell(
-                f"{self._audit.differing} of {self._audit.done} audited answers differ from "
-                f"{self._vote.escalate}'s, more than 1 in 6"
-            )
+        self._tell(was_stopped)
 
     def dropped(self) -> None:
         """An audit has ended without an answer."""
         self._audit.dropped()
         self._wake()
 
-    def _tell(self, reason: str) -> None:
-        """Why nobody asks the small models any more."""
+    def _tell(self, was_stopped: bool) -> None:
+        """Let everybody who waits look again; and say why the small models are not asked any more."""
+        self._wake()
+        if was_stopped or not self.stopped:
+            return
+        audit, large = self._audit, self._vote.escalate
+        reason = (
+            f"on {audit.polled} questions the models voted differently so often that more than 1 in 5 votes are wrong"
+            if audit.disagrees
+            else f"{audit.differing} of {audit.done} audited answers differ from {large}'s, more than 1 in 6"
+        )
         self._emit(
             Warned(
-                message=f"the votes of {self._name} are not trusted any more: {reason}; "
-                f"all others go to {self._vote.escalate}"
+                message=f"the votes of {self._name} are not trusted any more: {reason}; all others go to {large}"
             )
         )
 

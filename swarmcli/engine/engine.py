@@ -9,12 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
 from swarmcli.core.breaker import Breaker
-from swarmcli.core.events import (
-    AgentCancelled,
-    AgentSkipped,
-    Failure,
-    Warned,
-)
+from swarmcli.core.events import AgentCancelled, AgentSkipped, Failure, Warned
 from swarmcli.core.outcomes import Outcome, OutcomeState
 from swarmcli.core.plan import Task
 from swarmcli.core.ports import Clock, Recorder
@@ -177,9 +172,7 @@ class Engine:
                     self._start(self._scheduler.tasks[agent])
                 case Skip(agent, because):
                     task = self._scheduler.tasks[agent]
-                    now = self._clock.monotonic()
-                    failure = Failure(kind="uncalled", message=because)
-                    self._outcomes[agent] = _ended(task, "skipped", failure, now, now)
+                    self._outcomes[agent] = self._uncalled(task, "skipped", because)
                     self._recorder.emit(AgentSkipped(agent=agent, because=because))
                 case Cancel(agent, because):
                     self._cancel(agent, because)
@@ -197,11 +190,7 @@ class Engine:
         task = self._scheduler.tasks.get(agent)
         if task is not None and agent not in self._begun and self._group is not None:
             # It was started in this very turn of the loop: its coroutine will never see the cancellation.
-            now = self._clock.monotonic()
-            failure = Failure(kind="uncalled", message=because)
-            self._group.create_task(
-                self._finish(task, _ended(task, "cancelled", failure, now, now))
-            )
+            self._group.create_task(self._finish(task, self._uncalled(task, "cancelled", because)))
         else:
             self._cancelled[handle] = because
         handle.cancel()
@@ -217,14 +206,21 @@ class Engine:
             if because is None or handle is None:
                 raise
             handle.uncancel()
-            failure = Failure(kind="uncalled", message=because)
-            outcome = _ended(task, "cancelled", failure, started_s, self._clock.monotonic())
+            outcome = replace(self._uncalled(task, "cancelled", because), started_s=started_s)
         except Exception as error:  # noqa: BLE001  the one boundary at which a bug becomes an agent's failure
             failure = Failure(kind="internal", message=f"{type(error).__name__}: {error}"[:500])
-            outcome = _ended(task, "failed", failure, started_s, self._clock.monotonic())
+            ended_s = self._clock.monotonic()
+            outcome = Outcome(
+                task=task, state="failed", failure=failure, started_s=started_s, ended_s=ended_s
+            )
         if self._handles.get(task.id) is handle:
             del self._handles[task.id]
         await self._finish(task, self._unasked(outcome))
+
+    def _uncalled(self, task: Task, state: OutcomeState, because: str) -> Outcome:
+        """The end, now, of an agent that was not to go on."""
+        failure, now_s = Failure(kind="uncalled", message=because), self._clock.monotonic()
+        return Outcome(task=task, state=state, failure=failure, started_s=now_s, ended_s=now_s)
 
     def _unasked(self, outcome: Outcome) -> Outcome:
         """Behind the first one that a spent budget turns away, who has not asked yet has not failed: it was stopped."""
@@ -310,9 +306,3 @@ async def _quietly(source: Callable[[], Awaitable[None]]) -> None:
         task = asyncio.current_task()
         if task is not None:
             task.uncancel()
-
-
-def _ended(
-    task: Task, state: OutcomeState, failure: Failure, started_s: float, ended_s: float
-) -> Outcome:
-    return Outcome(task=task, state=state, failure=failure, started_s=started_s, ended_s=ended_s)

@@ -165,7 +165,7 @@ class Finish:
             return self._order.merge
         if len(leaves) == 1 and self._fits(leaves[0].output):
             return "auto"
-        return "write" if planner_made else "concat"
+        return "write" if planner_made else self._order.in_code
 
     def _fits(self, output: str | None) -> bool:
         """Whether it can be the result as it is: a planner's task has not been asked for the result's schema."""

@@ -31,6 +31,8 @@ class RunOrder:
     replans: int = 0
     """How often the planner may still change its plan after the tasks have ended."""
     merge: MergeStrategy = "auto"
+    in_code: MergeStrategy = "concat"
+    """What `auto` does with several answers of a fixed graph."""
     planner_made: bool = False
     merge_in_code: Merge | None = None
     fail_fast: bool = False

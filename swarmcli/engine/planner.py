@@ -11,7 +11,9 @@ import json_repair
 from swarmcli.core.blocks import DATA_NOTE
 from swarmcli.core.events import PlanReady, PlanStarted
 from swarmcli.core.plan import Plan, PlanBuilder, Task, to_document
-from swarmcli.core.planstream import PlanStream, parse_plan, tiny_plan_schema
+from swarmcli.core.planform import tiny_plan_schema
+from swarmcli.core.planstream import PlanStream
+from swarmcli.core.plantext import parse_plan
 from swarmcli.core.ports import Clock, Emit, Message, ModelClient, ModelRequest
 from swarmcli.core.routing import listed_items
 from swarmcli.core.tokens import MESSAGE_OVERHEAD, cut_to_tokens

@@ -12,7 +12,7 @@ from swarmcli.core.claims import Conflict, conflicts_among
 from swarmcli.core.events import PlanReady, PlanRevised, PlanStarted, Warned
 from swarmcli.core.outcomes import Outcome
 from swarmcli.core.plan import PlanBuilder, Task, to_document
-from swarmcli.core.planstream import parse_plan
+from swarmcli.core.plantext import parse_plan
 from swarmcli.core.ports import Clock, Emit, Message, ModelClient, ModelRequest
 from swarmcli.core.replan import Revision, open_to_change, revise, summary, troubles
 from swarmcli.core.tally import with_vote

@@ -1,22 +1,14 @@
 """One run from mode to merged result. Whatever happens ends in a `RunReport`, with one last durable event."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 from swarmcli.core.accounts import Accounts
-from swarmcli.core.events import (
-    ModeChosen,
-    PlanReady,
-    Warned,
-)
+from swarmcli.core.events import ModeChosen
 from swarmcli.core.merge import Merged
-from swarmcli.core.plan import Plan, Task, to_document
-from swarmcli.core.planshape import shape_warnings
 from swarmcli.core.ports import Clock, ModelClient, Recorder
-from swarmcli.core.routing import single_mode
 from swarmcli.core.spend import Spent
-from swarmcli.core.tally import with_vote
 from swarmcli.core.verdict import StopCause
 from swarmcli.engine.agent import DEFAULT_CALL_TIMEOUT_S, AgentRunner
 from swarmcli.engine.briefing import Briefing
@@ -28,14 +20,9 @@ from swarmcli.engine.engine import Engine
 from swarmcli.engine.finish import Finish
 from swarmcli.engine.merger import Merger
 from swarmcli.engine.order import RunOrder, RunReport
-from swarmcli.engine.planner import Planner
-from swarmcli.engine.replanner import Replanner
+from swarmcli.engine.tasking import TaskSource
 from swarmcli.engine.turns import Fingerprint, Turns
-from swarmcli.engine.work import Work
 from swarmcli.errors import ModelError, StorageError, SwarmError
-
-ANSWER = "answer"
-"""The agent of the modes that make one call."""
 
 
 class Run:
@@ -67,37 +54,41 @@ class Run:
         accounts: Accounts | None = None,
     ) -> None:
         self._order = order
-        self._briefing = briefing
-        self._client = client
         self._recorder = recorder
         self._clock = clock
         self._spent = spent
         self._accounts = accounts
-        self._mode = order.mode.mode
-        self._runner = AgentRunner(
+        runner = AgentRunner(
             client=client,
             briefing=briefing,
             recorder=recorder,
             clock=clock,
             fingerprint=fingerprint,
             history=order.history,
-            mode=self._mode,
+            mode=order.mode.mode,
             task_timeout_s=order.task_timeout_s,
             critic=Critic(verify=order.verify, briefing=briefing, emit=recorder.emit)
             if order.verify is not None and order.verify.critic is not None
             else None,
         )
         self._engine = Engine(
-            execute=self._runner.run,
+            execute=runner.run,
             recorder=recorder,
             clock=clock,
             parallel=order.parallel,
             fail_fast=order.fail_fast,
-            models_of=self._runner.models_of,
+            models_of=runner.models_of,
         )
         self._deadline = Deadline(self._engine, clock, order.timeout_s, has_asked)
-        self._planning = Work()
-        self._planner_made = order.planner_made
+        self._tasks = TaskSource(
+            order=order,
+            briefing=briefing,
+            client=client,
+            emit=recorder.emit,
+            clock=clock,
+            engine=self._engine,
+            runner=runner,
+        )
         self._error: SwarmError | None = None
         self._merger = Merger(
             client=client,
@@ -155,39 +146,14 @@ class Run:
 
     async def _run_agents(self) -> None:
         async with asyncio.TaskGroup() as group:
-            keep = self._order.reserve if self._strategy_calls_model() else 0.0
-            deadline = group.create_task(self._deadline.watch(keep))
+            deadline = group.create_task(self._deadline.watch(self._tasks.kept_time))
             await self._engine.run(self._source)
             deadline.cancel()
+        self._error = self._tasks.error
 
     async def _source(self) -> None:
-        """Add the run's tasks: known ones at once, planned ones as the planner streams them."""
-        tasks = self._order.tasks
-        if tasks is not None:
-            self._engine.add(tasks)
-            # A plan from a file is kept: the file may be gone, or another one, when the run is resumed.
-            plan = to_document("swarm", tasks) if self._order.planner_made else None
-            self._recorder.emit(PlanReady(tasks=len(tasks), plan=plan))
-        elif self._mode == "swarm":
-            await self._plan()
-        else:
-            self._answer_directly()
-        await self._engine.settled()
-        await self._ask_distrusted()
-        await self._revise()
-        await self._ask_distrusted()
+        await self._tasks.supply()
         await self._ask_about_conflicts()
-
-    async def _ask_distrusted(self) -> None:
-        """Votes that were believed before routing stopped are asked again, and whatever was built on them."""
-        outcomes, engine = self._engine.outcomes, self._engine
-        distrusted = {o.agent for o in outcomes if self._runner.distrusts(o)}
-        if not distrusted or engine.stopped_by is not None:
-            return
-        tasks = [o.task for o in outcomes]
-        again = [replace(t, distrusted=True) if t.id in distrusted else t for t in tasks]
-        engine.reconcile(again, "its vote is not trusted any more")
-        await engine.settled()
 
     async def _ask_about_conflicts(self) -> None:
         """Where the recipe wants it, other models decide between agents, when all of these have ended."""
@@ -202,81 +168,6 @@ class Run:
         elif refused is not None and refused.kind == "budget":
             self._engine.stop("budget", refused.message, cancel_running=False)
 
-    async def _plan(self) -> None:
-        planner = Planner(
-            client=self._client,
-            briefing=self._briefing,
-            emit=self._recorder.emit,
-            clock=self._clock,
-            max_tasks=self._order.max_tasks,
-            # Which tasks are leaves, and so are voted on, is known only when the plan is whole.
-            on_tasks=self._engine.add if self._order.vote is None else _later,
-            timeout_s=self._order.task_timeout_s or DEFAULT_CALL_TIMEOUT_S,
-        )
-        self._planning = planner.work
-        try:
-            plan = await planner.plan()
-        except SwarmError as error:
-            self._error = error
-            spent = isinstance(error, ModelError) and error.kind == "budget"
-            self._engine.stop("budget" if spent else "fatal", error.message, cancel_running=True)
-            return
-        self._planner_made = True
-        self._adopt(plan)
-
-    def _adopt(self, plan: Plan) -> None:
-        self._engine.reconcile(with_vote(plan.tasks, self._order.vote))
-        for warning in shape_warnings(plan.tasks):
-            self._recorder.emit(Warned(message=warning))
-        if len(plan.tasks) > 1:
-            return
-        if plan.tasks:
-            self._recorder.emit(ModeChosen(mode="swarm", reason="the planner sees one task"))
-            return
-        self._mode = self._runner.mode = single_mode(plan.mode)
-        self._recorder.emit(ModeChosen(mode=self._mode, reason="the planner declined to split"))
-        self._answer_directly()
-
-    async def _revise(self) -> None:
-        """Let the planner change its plan where tasks have failed, lack something or contradict each other."""
-        if not (self._order.replans and self._planner_made and self._mode == "swarm"):
-            return
-        replanner = Replanner(
-            client=self._client,
-            briefing=self._briefing,
-            emit=self._recorder.emit,
-            clock=self._clock,
-            order=self._order,
-            engine=self._engine,
-            work=self._planning,
-        )
-        await replanner.revise(keep=self._order.reserve if self._strategy_calls_model() else 0.0)
-
-    def _answer_directly(self) -> None:
-        """One agent for the whole job; files are named, so that their content is put in."""
-        briefing, prompt = self._briefing, self._briefing.job
-        if briefing.files:
-            names = briefing.blocks.wrap("files", "\n".join(briefing.files))
-            prompt = f"{prompt}\n\nFiles:\n{names}"
-        model = "small" if self._mode == "instant" else "large"
-        task = Task(
-            id=ANSWER,
-            prompt=prompt,
-            group=ANSWER,
-            model=model,
-            output_schema=self._order.schema,
-            vote=self._order.vote,
-        )
-        self._engine.add([task])
-
-    def _strategy_calls_model(self) -> bool:
-        order = self._order
-        if order.merge_in_code is not None or self._mode in {"instant", "thinking", "agent"}:
-            return False
-        return order.merge == "write" or (
-            order.merge == "auto" and (order.planner_made or order.tasks is None)
-        )
-
     async def _merged(self) -> Merged | None:
         """The result; None when there is none, or when the writer failed, which is then the run's error."""
         engine = self._engine
@@ -284,7 +175,7 @@ class Run:
             return await self._finish.result(
                 engine.outcomes,
                 stopped_by=engine.stopped_by,
-                planner_made=self._planner_made,
+                planner_made=self._tasks.planner_made,
                 conflicts=self._conflicts.among(engine.outcomes),
             )
         except ModelError as error:
@@ -305,15 +196,12 @@ class Run:
             spent=self._spent,
             accounts=self._accounts,
         )
-        end = closing.end(outcomes, merged, error, mode=self._mode, planning=self._planning)
+        mode, planning = self._tasks.mode, self._tasks.planning
+        end = closing.end(outcomes, merged, error, mode=mode, planning=planning)
         try:
             await self._recorder.commit(end)
         except StorageError as failure:
             error = error or failure
             if end.exit_code == 0:
                 end = replace(end, exit_code=failure.exit_code, status="partial")
-        return RunReport(end=end, mode=self._mode, outcomes=outcomes, merged=merged, error=error)
-
-
-def _later(_tasks: Sequence[Task]) -> None:
-    """Tasks that are added when the whole plan is known."""
+        return RunReport(end=end, mode=mode, outcomes=outcomes, merged=merged, error=error)

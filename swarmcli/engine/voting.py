@@ -156,7 +156,10 @@ class Poll:
         return self._answers[voter], self._stamped()
 
     async def _escalated(self, escalate: str, *, notes: bool) -> tuple[Answer, VoteResult]:
-        """The escalation model answers, after one deliberation where its answer is a third one."""
+        """The escalation model answers, and that is final; it thinks again only where its own vote was another one.
+
+        A third answer of a model that voted itself contradicts that vote.
+        """
         self._result = replace(self._result, escalated=True)
         self._tell()
         self._note(f"asks {escalate}")
@@ -167,7 +170,7 @@ class Poll:
         answer = await self._ask_large(seat)
         value, tallies = self._value(answer), self._ballot.tallies
         third = value is not None and not any(same(value, tally.value) for tally in tallies)
-        if positions and len(tallies) > 1 and third:
+        if positions and len(tallies) > 1 and third and seat.sample:
             answer = await self._deliberated(seat, [*positions, answer], answer)
         return answer, self._stamped()
 

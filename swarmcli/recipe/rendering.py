@@ -11,11 +11,13 @@ from contextvars import ContextVar
 from typing import Any, cast
 
 from swarmcli.errors import UsageError
-from swarmcli.recipe.outside import OutsideText, outside_in
+from swarmcli.recipe.outside import OutsideText, as_written, outside_in
 from swarmcli.recipe.values import Json
 
 MAX_CHARACTERS = 10_000_000
 MAX_STEPS = 200_000
+_CHARACTERS_A_STEP = 2_000
+_PARTS_A_STEP = 20
 _MAX_BITS = 10_000
 
 
@@ -78,20 +80,32 @@ class Budget:
         self.step(min(len(range(*bounds)[: MAX_STEPS + 1]), MAX_STEPS + 1))
         return numbers
 
+    def work(self, value: object) -> None:
+        """Count a step that goes through a whole text or list, such as a method, a filter or a slice makes."""
+        if isinstance(value, str):
+            self.step(1 + len(value) // _CHARACTERS_A_STEP)
+        else:
+            parts = cast("list[object]", value) if isinstance(value, list) else []
+            self.step(1 + len(parts) // _PARTS_A_STEP)
+
     def text(self, value: object) -> str:
-        """A value as it stands in a result: text as it is, everything else as JSON."""
+        """A value as text: text as it is, everything else as JSON; outside text where some is in it."""
         self.step()
         if isinstance(value, str):
             self.spend(len(value))
             return str(value)
-        return json.dumps(self.plain(value), ensure_ascii=False)
+        text, origin = json.dumps(self.plain(value), ensure_ascii=False), outside_in(value)
+        return text if origin is None else OutsideText(text, origin.wrap)
 
-    def written(self, value: object) -> str:
-        """A value as it stands in a prompt: as text, and outside text in a data block."""
+    def shown(self, value: object) -> str:
+        """As `text`, counted as it is written: outside text with its block."""
         if isinstance(value, OutsideText):
-            return self.text(value.written)
-        text, origin = self.text(value), outside_in(value)
-        return text if origin is None else origin.wrap(text)
+            self.step()
+            self.spend(len(value.written))
+            return value
+        text = self.text(value)
+        self.spend(len(as_written(text)) - len(text))
+        return text
 
     def plain(self, value: object) -> Json:
         """A copy as plain JSON data. It is counted on the way, so that shared parts cannot explode."""
@@ -107,7 +121,7 @@ class Budget:
                 return self._finite(value)
             case str():
                 self.spend(len(value) + 2)
-                return str(value)
+                return _bare(value)
             case Mapping():
                 self.spend(20)
                 entries = cast("Mapping[object, object]", value)
@@ -127,7 +141,7 @@ class Budget:
         if not isinstance(key, str):
             raise TemplateError(f"the key {key!r} is no text")
         self.spend(len(key) + 4)
-        return key
+        return _bare(key)
 
     def check_operands(self, operator: str, left: object, right: object) -> None:
         """Counts `+` of texts and lists; `*`, `**` and `%` are for numbers of a sane size."""
@@ -143,6 +157,10 @@ class Budget:
             size = left.bit_length() * abs(right)
         if size > _MAX_BITS:
             raise TemplateError(f"the numbers of '{operator}' are too large")
+
+
+def _bare(text: str) -> str:
+    return text.content if isinstance(text, OutsideText) else str(text)
 
 
 _current: ContextVar[Budget] = ContextVar("_current")

@@ -347,7 +347,9 @@ class HedgeEntry(_Strict):
 class CacheEntry(_Strict):
     """How the answer cache is used."""
 
-    mode: values.CacheMode = Field(default="use", description="use, refresh, only or off.")
+    mode: values.CacheMode | None = Field(
+        default=None, description="use (the default), refresh, only or off."
+    )
     ttl: Duration | None = Field(default=None, description="How long answers stay valid: 30d.")
 
 
@@ -374,8 +376,9 @@ class OutputEntry(_Strict):
     """Where the result goes, and in which shape."""
 
     file: Line | None = Field(default=None, description="A path inside the working directory.")
-    format: Literal["text", "markdown", "json", "jsonl"] | None = Field(
-        default=None, description="What the file holds."
+    format: values.OutputFormat | None = Field(
+        default=None,
+        description="What the result is; with json or jsonl, several answers become records.",
     )
     json_schema: JsonSchema | None = Field(default=None, alias="schema")
 

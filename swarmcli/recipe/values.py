@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 Mode = Literal["auto", "instant", "thinking", "agent", "swarm"]
 ParamType = Literal["string", "integer", "number", "boolean", "file", "list"]
 MergeStrategy = Literal["auto", "write", "concat", "json", "jsonl", "table", "majority"]
+OutputFormat = Literal["text", "markdown", "json", "jsonl"]
 CacheMode = Literal["use", "refresh", "only", "off"]
 Canonical = Literal["text", "number", "choice", "json"]
 OnError = Literal["continue", "fail_fast"]
@@ -182,8 +183,14 @@ class Hedge:
 class CacheRules:
     """How the answer cache is used."""
 
-    mode: CacheMode = "use"
+    mode: CacheMode | None = None
+    """None: nobody has said."""
     ttl_s: float | None = None
+
+    @property
+    def effective_mode(self) -> CacheMode:
+        """The mode in force: `use` where nobody has said."""
+        return self.mode or "use"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,7 +218,8 @@ class Output:
     """Where and in which shape the result goes."""
 
     file: str | None = None
-    format: str | None = None
+    format: OutputFormat | None = None
+    """`json` and `jsonl`: several answers of a fixed graph become records, unless `merge` says otherwise."""
     schema: Mapping[str, Json] | None = None
 
 

@@ -64,3 +64,11 @@ def clean_result(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return _RESULT_SURROGATES.sub("\ufffd", _RESULT_CONTROLS.sub("", text))
+
+
+def fault_text(kind: str, message: str) -> str:
+    """`schema: missing 'severity'`: a failure on one line."""
+    kind, message = one_line(kind), one_line(message[:600])
+    if not message or message.casefold().startswith(kind.casefold()):
+        return message or kind
+    return f"{kind}: {message}"

@@ -12,9 +12,8 @@ from typing import Literal, TextIO
 
 from swarmcli.core.events import PlanTask, RunEnd, Stamped
 from swarmcli.ui.cells import count, duration
-from swarmcli.ui.clean import clean_result, one_line
+from swarmcli.ui.clean import clean_result, fault_text, one_line
 from swarmcli.ui.lines import guard
-from swarmcli.ui.state import fault_text
 from swarmcli.ui.steps import Agent, Spend, State, Step
 from swarmcli.ui.summary import cost, estimated
 from swarmcli.ui.terminal import is_on

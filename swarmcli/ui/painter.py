@@ -211,7 +211,9 @@ class Painter:
         self._print_lines()
         if frame is not None:
             live.update(frame, refresh=True)
-            self.painted += 1
+            with self._turn:
+                self.painted += 1
+                self._turn.notify_all()
 
     def _print_lines(self) -> None:
         """Print the queued lines; Rich draws a live tree again below them."""

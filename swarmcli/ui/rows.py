@@ -8,13 +8,15 @@ import re
 from collections.abc import Iterable
 from itertools import chain, islice
 
-from swarmcli.ui.cells import Row, Span, cells, count, duration, fit, spread
+from swarmcli.ui.cells import Row, Span, cells, count, duration, fit, row_cells, spread
 from swarmcli.ui.glyphs import STYLE_OF, Glyphs
 from swarmcli.ui.state import RunState
 from swarmcli.ui.steps import LIVE, Agent, Phase, Retry, Spend, State, Step
 
 NAME_WIDTH = 14
 """Cells for a model's name."""
+COLUMNS = NAME_WIDTH + 24
+"""Cells that all columns on the right take; a failure that is cut by them takes the place of the model."""
 STRIP_FROM = 41
 """A step of so many agents shows each of them as one cell."""
 STRIP_ROOM = 9
@@ -24,6 +26,8 @@ SHOWN_RETRIED = 3
 _UNCALLED = frozenset({State.CACHED, State.REUSED, State.SKIPPED})
 """They took no time of their own."""
 _WORST_FIRST = "fwrsqxkdcu"
+_RANKS = str.maketrans(_WORST_FIRST, "0123456789")
+_OF_RANK = str.maketrans("0123456789", _WORST_FIRST)
 _STYLE_RUNS = re.compile("[duc]+|[rs]+|w+|f+|x+|[qk]+")
 _COUNTED = (
     (State.FAILED, "failed", "f"),
@@ -55,17 +59,21 @@ class StepRows:
             left[0] = Span(f"{self.g.of[State.RETRYING]} ", "wait")
             note, style = self._retry(phase.retry), "wait"
         elif phase is self.view.plan and self.view.total:
-            note = f"{self.view.total} tasks so far" + (f"  {note}" if note else "")
+            note = note or f"{self.view.total} tasks so far"
         if note:
             left.append(Span(f"  {note}", style))
         seconds = self.now - began if phase.seconds is None else phase.seconds
         return self._line(left, "", phase.spend, seconds)
 
+    def is_over(self, step: Step) -> bool:
+        """All its agents have ended, and no planner is about to add or to take back some."""
+        return step.ended == len(step.agents) and not self.view.planning
+
     def head(self, step: Step) -> Row:
         """The step's own row; its only agent's, where it has just one."""
         if len(step.agents) == 1:
             return self._agent(step.agents[0], [])
-        done = step.ended == len(step.agents)
+        done = self.is_over(step)
         glyph = self.g.of[State.DONE] if done else self.spin
         left: Row = [
             Span(f"{glyph} ", "ok" if done else "run"),
@@ -153,8 +161,9 @@ class StepRows:
             states = states.replace(State.STARTED, State.QUEUED)
         per_cell = -(-len(states) // (width * max(1, most)))
         if per_cell > 1:
-            groups = (states[at : at + per_cell] for at in range(0, len(states), per_cell))
-            states = "".join(min(group, key=_WORST_FIRST.index) for group in groups)
+            ranks = states.translate(_RANKS)
+            worst = (min(ranks[at : at + per_cell]) for at in range(0, len(ranks), per_cell))
+            states = "".join(worst).translate(_OF_RANK)
         rows: list[Row] = []
         for at in range(0, len(states), width):
             runs = _STYLE_RUNS.findall(states[at : at + width])
@@ -180,7 +189,9 @@ class StepRows:
         seconds = None if state in _UNCALLED else agent.seconds
         if state in LIVE:
             seconds = self.now - agent.since_t
-        return self._line(left, agent.model, agent.spend, seconds, self._age(agent))
+        cut = state is State.FAILED and row_cells(left) + COLUMNS > self.width
+        model = "" if cut else agent.model
+        return self._line(left, model, agent.spend, seconds, self._age(agent))
 
     def _note(self, agent: Agent) -> tuple[str, str]:
         match agent.state:
@@ -233,15 +244,18 @@ class StepRows:
     def _line(
         self, left: Row, model: str, spend: Spend, seconds: float | None, age: str = "dim"
     ) -> Row:
-        """A row with the columns on its right that the width allows: model, tokens, money, time."""
+        """A row with the columns on its right that the width allows: model, tokens, money, time.
+
+        What it says itself may stand where nothing was spent yet.
+        """
         right: Row = []
         if self.width >= 100 and model:
             right.append(Span(f"{fit(model.rpartition('/')[2], NAME_WIDTH, self.g.more)} ", "dim"))
-        if self.width >= 60:
+        asked = spend.tokens or spend.cost_usd or spend.unpriced
+        if self.width >= 60 and (asked or right):
             tokens = count(spend.tokens) if spend.tokens else ""
             right.append(Span(f"{tokens:>6}", "dim"))
             if not self.view.free:
-                asked = spend.tokens or spend.cost_usd or spend.unpriced
                 right.append(Span(f"{spend.money(3) if asked else '':>8}", "dim"))
         right.append(Span(f"{'' if seconds is None else duration(seconds):>7}", age))
         return spread(left, right, self.width, self.g.more)

@@ -198,6 +198,8 @@ class Phase:
     seconds: float | None = None
     """None while it runs."""
     retry: Retry | None = None
+    out: int = 0
+    """Questions about conflicts that are with a provider."""
     spend: Spend = field(default_factory=Spend)
 
     @property

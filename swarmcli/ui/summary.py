@@ -176,6 +176,7 @@ class _Facts:
             (f"{money}{beside}", counts),
             (money, counts),
             (money, short),
+            (money,),
         ):
             told = (duration(self.seconds), *facts)
             row = [*begin, Span("".join(f"  {fact}" for fact in told if fact))]
@@ -282,7 +283,9 @@ class _Facts:
 
     def _after_the_budget(self, run: str) -> str:
         """A resumed run needs more than the cap that stopped this one."""
-        note, booked = self.view.budget_note, mapping(self.end.totals.get("booked"))
+        turned_away = (message for _, kind, message in self._faults() if kind == "budget")
+        note = next(turned_away, self.view.budget_note)
+        booked = mapping(self.end.totals.get("booked"))
         used, spent = booked.get("tokens"), booked.get("cost_usd")
         if "max_calls" in note:
             return "raise limits.max_calls in the recipe and run it again; the cache keeps what is finished"

@@ -6,6 +6,7 @@ important first: finished steps fold, then coming ones, then agents that run wel
 
 from collections.abc import Iterable
 
+from swarmcli.core.events import Stamped
 from swarmcli.ui.cells import (
     Row,
     Span,
@@ -18,6 +19,7 @@ from swarmcli.ui.cells import (
     spread,
     text_of,
 )
+from swarmcli.ui.fold import fold
 from swarmcli.ui.glyphs import ASCII, UNICODE, Glyphs, in_ascii
 from swarmcli.ui.rows import StepRows
 from swarmcli.ui.state import RunState
@@ -30,7 +32,11 @@ MAX_LIMITS = 3
 
 
 class RunView(RunState):
-    """What a live display needs of a run, and how it is laid out."""
+    """What a live display needs: give it every event, read the attributes, draw the rows."""
+
+    def feed(self, stamped: Stamped) -> None:
+        """Fold one event."""
+        fold(self, stamped)
 
     def rows(self, width: int, height: int, now_t: float, *, ascii: bool = False) -> list[Row]:
         """The rows to show.
@@ -186,7 +192,7 @@ class _Layout(StepRows):
     # Steps.
 
     def _is_live(self, step: Step) -> bool:
-        if step.live > 0:
+        if step.live > 0 or self.view.planning:
             return True
         queued = step.counts[State.QUEUED]
         return 0 < queued < len(step.agents) and not self.view.end
@@ -200,7 +206,7 @@ class _Layout(StepRows):
     def _past(self) -> list[Row]:
         view = self.view
         rows = [self.phase(view.plan)] if view.plan.seconds is not None else []
-        rows += [self.head(step) for step in self.steps if step.ended == len(step.agents)]
+        rows += [self.head(step) for step in self.steps if self.is_over(step)]
         rows += [self.phase(p) for p in (view.judge, view.merge) if p.seconds is not None]
         return rows
 

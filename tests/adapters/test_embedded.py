@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from swarmcli.adapters.embedded import EmbeddedServer, Endpoint, usable_cores
-from swarmcli.core.planstream import tiny_plan_schema
+from swarmcli.core.planform import tiny_plan_schema
 from swarmcli.errors import SwarmError
 from swarmcli.prompts import load_prompt
 

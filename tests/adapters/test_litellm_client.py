@@ -527,6 +527,22 @@ class TestStreams:
         assert [r.body.get("stream") for r in server.requests] == [None, True]
         assert server.requests[1].body["stream_options"] == {"include_usage": True}
 
+    async def test_an_endpoint_that_does_not_stream_is_not_asked_to_again(self, edge):
+        """Small servers and proxies ignore `stream` and send one JSON body: worth another attempt, without it."""
+        server, client = edge
+        message = {"role": "assistant", "content": "whole"}
+        server.reply = {
+            "id": "x", "object": "chat.completion", "created": 1, "model": "fake",
+            "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
+            "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
+        }  # fmt: skip
+        sink = Pieces()
+
+        assert (await failure(client, sink=sink)).kind == "protocol"
+
+        assert (await client.complete(request(), sink)).text == sink.text == "whole"
+        assert [r.body.get("stream") for r in server.requests] == [True, None]
+
 
 def sse(*events: dict) -> str:
     """Server-sent events as one body."""

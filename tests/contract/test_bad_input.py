@@ -1,7 +1,12 @@
 """Bad input of every kind: one clear message, exit 2, empty stdout, no request."""
 
+import os
+import sys
+
 import pytest
 
+from swarmcli.app.intake import Stdin
+from swarmcli.errors import UsageError
 from tests.contract.conftest import Shell
 from tests.fakes.openai_server import Server
 
@@ -68,16 +73,17 @@ def test_bad_recipes(shell: Shell, server: Server, text: str, says: str):
         (["-p", "topic=x", "--timeout", "-5s"], "timeout"),
         (["-p", "topic=x", "--min-success", "2"], "percentage"),
         (["-p", "topic=x", "--max-cost", "nan"], "max-cost"),
-        (["-p", "topic=x", "--mode", "fast"], "mode"),
+        (["-p", "topic=x", "--mode", "fast"], "'--mode': 'fast' is not one of"),
         (["-p", "topic=x", "--format", "xml"], "format"),
         (["-p", "topic=x", "--json", "--format", "stream-json"], "--json"),
         (["-p", "topic=x", "--progress", "tree"], "tree"),
         (["-p", "topic=x", "--plan", "none.json"], "none.json"),
-        (["-p", "topic=x", "--schema", "none.json"], "none.json"),
+        (["-p", "topic=x", "--schema", "none.json"], "--schema: cannot read none.json"),
         (["-p", "topic=x", "-f", "*.nothing"], "*.nothing"),
         (["-p", "topic=x", "-f", "../*.py"], "../*.py"),
         (["-p", "topic=x", "--modle", "openai/x"], "--model"),
         (["-p", "topic=x", "-o", "."], "no file"),
+        (["-p", "topic=x", "-o", "new-folder/"], "no file"),
         (["-p", "topic=x", "-o", ""], "no file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
@@ -100,6 +106,7 @@ def test_bad_flags(shell: Shell, server: Server, args: list[str], says: str):
         (["solve", "  "], "empty"),
         (["map", ""], "empty"),
         (["plan"], "--task"),
+        (["plan", "--task", "compare a and b", "-o", "."], "no file"),
         (["plan", "r.yaml", "--task", "x"], "--task"),
         (["resume"], "no unfinished run"),
         (["resume", "zzzz"], "no run"),
@@ -145,3 +152,14 @@ def test_stdin_that_is_needed_but_not_there(shell: Shell, server: Server):
     shell.write("r.yaml", 'version: 1\nname: r\ntasks: [{id: t, prompt: "{{ stdin }}"}]\n')
 
     assert_refused(shell, server, "run", "r.yaml", "--no-stdin", says="--no-stdin", stdin="text")
+
+
+def test_nothing_is_read_from_a_terminal(monkeypatch: pytest.MonkeyPatch):
+    """Neither `run` nor `map` waits for typed lines; the hint fits both."""
+    other, terminal = os.openpty()
+    with os.fdopen(other), os.fdopen(terminal) as stream:
+        monkeypatch.setattr(sys, "stdin", stream)
+        with pytest.raises(UsageError, match="nothing is piped in") as refused:
+            Stdin(forbidden=False, note=print).read()
+
+    assert refused.value.hint == "give a pipe or a file: swarm ... < input.txt"

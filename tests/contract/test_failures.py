@@ -67,6 +67,8 @@ def test_401_stops_the_run_at_first_sight(shell: Shell, server: Server):
 
     assert (done.code, done.out, len(server.requests)) == (77, "", 1)
     assert "sk-test-key-of-the-fake" not in done.err
+    assert "agents)\nhint: check OPENAI_API_KEY; swarm doctor\n" in done.err
+    assert "(1 of 1 agents)" not in done.err
 
 
 def test_fallback_models_answer_when_the_first_fails(shell: Shell, server: Server):

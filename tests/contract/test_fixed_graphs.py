@@ -19,6 +19,20 @@ def test_requests_equal_agents(shell: Shell, server: Server):
     assert (done.code, len(server.requests)) == (0, 4)
 
 
+def test_files_of_the_command_line_take_the_place_of_the_recipes(shell: Shell, server: Server):
+    """A flag beats the recipe: a file that only the recipe's pattern fits is not sent to anybody."""
+    shell.write("private.txt", "a secret")
+    shell.write("notes/a.txt", "a note")
+    recipe = shell.recipe(
+        'files: ["*.txt"]\ntasks: [{id: t, prompt: "Read {{ item }}", for_each: {items: "{{ files }}", as: item}}]\n'
+    )
+
+    done = shell("run", recipe, "-f", "notes/*.txt")
+
+    (only,) = server.requests
+    assert (done.code, "notes/a.txt" in only.prompt, "private" in only.prompt) == (0, True, False)
+
+
 def test_the_single_final_task_is_the_result(shell: Shell, server: Server):
     """What the last task says is what stdout gets, with exactly one newline."""
     server.routes.append(("Judge the reviews.", "All three are fine.\n\n"))

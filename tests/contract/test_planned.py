@@ -151,6 +151,34 @@ def test_first_tasks_start_while_the_plan_streams(shell: Shell, server: Server, 
     assert early.at < planner.ended_at
 
 
+def test_a_server_that_does_not_stream_can_plan(shell: Shell, server: Server, plan_of):
+    """It answers the planner in one JSON body; the second attempt asks for no stream."""
+
+    def whole(text: str):
+        choice = {
+            "index": 0,
+            "finish_reason": "stop",
+            "message": {"role": "assistant", "content": text},
+        }
+        return {
+            "id": "x",
+            "object": "chat.completion",
+            "created": 1,
+            "model": "m",
+            "choices": [choice],
+        }
+
+    server.routes[:] = [
+        ("You plan work", whole(plan_of(t1="Look at apples.", t2="Look at pears.")))
+    ]
+    server.reply = whole("done")
+
+    done = shell("run", shell.recipe("task: Compare apples and pears.\nmode: swarm\n"))
+
+    assert (done.code, done.out) == (0, "done\n")
+    assert [seen.body.get("stream") for seen in server.asked("You plan work")] == [True, None]
+
+
 def test_the_plan_never_sees_standard_input(shell: Shell, server: Server, plans, plan_of):
     """The planner learns that there is material, the agents get it as a data block."""
     plans(plan_of(t1="Summarise the material."))
@@ -187,7 +215,8 @@ def test_swarm_plan_prints_plan_v1(shell: Shell, server: Server, plans, plan_of)
     "text",
     ["not json", "[]", '{"tasks": [{"id": "a"}]}', '{"version": 2, "tasks": []}',
      '{"tasks": [{"id": "a", "prompt": "x", "depend_on": []}]}',
-     '{"tasks": [{"id": "a", "prompt": "x", "agent": "nobody"}]}'],
+     '{"tasks": [{"id": "a", "prompt": "x", "agent": "nobody"}]}',
+     '{"tasks": [{"id": "a", "prompt": "x"}], "tasks": []}'],
 )  # fmt: skip
 def test_a_bad_plan_file_is_refused_before_any_request(shell: Shell, server: Server, text: str):
     """Exit 2, empty stdout, no request."""

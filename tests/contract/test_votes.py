@@ -64,6 +64,39 @@ def test_exactly_the_disagreeing_items_are_escalated(shell: Shell, server: Serve
     assert {r["index"] for r in records if r["model"] == "openai/large"} == {2, 5, 11}
 
 
+def test_the_escalated_answer_is_final_whatever_it_is(shell: Shell, server: Server):
+    """A third answer, which nobody voted for, costs no second call to the large model."""
+    server.reply = lambda body: {"small": "1", "other": "2", "large": "3"}[body["model"]]
+
+    done = shell("run", shell.recipe(TWELVE), "--json")
+
+    assert models_asked(server) == {"small": 12, "other": 12, "large": 12}
+    assert {record["output"] for record in done.json["structured"]} == {"3"}
+
+
+def test_audits_stop_routing_where_agreement_is_wrong(shell: Shell, server: Server):
+    """Each item has the large model's answer in the end, asked for once; a rerun repeats the figures without calls."""
+    server.reply = lambda body: str(number_in(body) + (body["model"] != "large"))
+    recipe = shell.recipe(
+        TWELVE.replace("range(12)", "range(90)").replace(
+            "escalate: large", "escalate: large, audit: 1%"
+        )
+    )
+
+    # One by one: which questions are still voted on when routing stops is otherwise a matter of timing.
+    documents = [shell("run", recipe, "--json", "-j", "1").json for _ in range(2)]
+
+    for document in documents:
+        votes = document["votes"]
+        assert (votes["audited"], votes["routing_stopped"]) == (60, True)
+        assert (votes["agreed"], votes["escalated"]) == (60, 30)
+        assert [record["output"] for record in document["structured"]] == [
+            str(n) for n in range(90)
+        ]
+    assert models_asked(server)["large"] == 90
+    assert documents[1]["usage"]["calls"] == 0
+
+
 def test_the_events_tell_each_vote(shell: Shell, server: Server):
     """One `vote.tallied` an agent, with rule, value and counts."""
     server.reply = disagreeing(5)

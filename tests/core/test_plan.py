@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarmcli.core.plan import PlanBuilder, TaskDraft, final_tasks, to_document
-from swarmcli.core.planstream import document_of
+from swarmcli.core.planform import document_of
 from swarmcli.errors import PlanError
 from tests.core.tasks import every, task
 from tests.effort import calls

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from swarmcli.core.claims import conflicts_among
 from swarmcli.core.plan import PlanBuilder, TaskDraft
-from swarmcli.core.planstream import PlanDocument, document_of
+from swarmcli.core.planform import PlanDocument, document_of
 from swarmcli.core.replan import (
     KEY_CHARS,
     MOST_KEYS,

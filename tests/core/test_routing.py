@@ -197,6 +197,13 @@ def test_what_may_have_parts_goes_to_the_planner(task):
     assert "swarm" == mode(task)
 
 
+def test_one_word_is_no_words():
+    """The reason is a sentence that people read."""
+    chosen = choose_mode(Recipe(name="r", source="-", text=""), "Hi", None, has_material=False)
+
+    assert chosen.reason == "a short question (1 word, nothing to split)"
+
+
 @pytest.mark.parametrize(
     ("task", "reason"),
     [

@@ -74,6 +74,17 @@ def test_a_disk_that_fails_once(small: Swarm, server: Server, failpoint: str, re
     assert (done.code, done.out) == (0, expected_of_small(server)), done.err
 
 
+def test_no_room_to_resume_says_once_how_to_go_on(small: Swarm, server: Server):
+    """Where not even the session's first line is kept, there is nothing to sum up: the error has the last word."""
+    assert small(*RUN, env={"SWARM_FAILPOINT": "journal.write:enospc:6"}).code == 1
+    (folder,) = small.run_folders()
+
+    failed = small("resume", env={"SWARM_FAILPOINT": "journal.write:enospc:1"})
+
+    assert (failed.code, failed.out) == (1, b"")
+    assert failed.err.endswith(f"then: swarm resume {folder.name}\n"), failed.err
+
+
 def test_no_room_to_begin_leaves_nothing_behind(small: Swarm, server: Server):
     """Not even what was asked can be stored: no call, no run, and the reason."""
     failed = small(*RUN, env={"SWARM_FAILPOINT": "file.written:enospc:1"})

@@ -20,7 +20,7 @@ def test_good_small_models_of_two_kinds_cost_at_most_two_fifths():
 def test_a_bad_small_model_is_found_out(crowd):
     """Draws of a model that is right in 65 % agree on mistakes, two such models disagree all the time: the large model
     answers everything."""
-    measured = measure(crowd, seed=1, questions=400)
+    measured = measure(crowd, seed=1, questions=600)
 
     assert measured.stopped
     assert measured.cost <= 1.10

@@ -403,5 +403,5 @@ async def test_events_tell_the_revision_in_order():
     assert [2, 3] == [e.tasks for e in stage.recorder.of(PlanReady)]
     assert (4.0 + 1.0, 2.0) == (
         stage.recorder.events[-1].totals["duration_s"],
-        sum(s.busy_s for s in stage.run._planning.spans),
+        sum(s.busy_s for s in stage.run._tasks.planning.spans),
     )

@@ -1,5 +1,6 @@
 """Votes inside one agent: who is asked, what counts, who decides, and what a crash leaves of it."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -86,6 +87,7 @@ class Votes:
 
 
 PAIR = Vote(models=("small", "other"), canonical="number", escalate="large")
+MUTUAL = Vote(models=("small", "large"), canonical="number", escalate="large")
 
 
 async def test_models_that_agree_need_nobody_else():
@@ -154,21 +156,31 @@ async def test_without_notes_the_large_model_gets_the_bare_question():
     assert ["small", "other", "large"] == votes.asked
 
 
-async def test_three_different_answers_are_deliberated_once():
-    """The large model thinks again, with effort, about all three; what it says then is final, whatever it is."""
+async def test_a_third_answer_is_final():
+    """One call to the large model for each question that it is asked, whatever it says."""
     votes = Votes(PAIR, {"small": "1", "other": "2", "large": ["3", "4"]})
 
     [outcome] = await votes.play()
 
-    assert ["small", "other", "large", "large"] == votes.asked
+    assert ["small", "other", "large"] == votes.asked
+    assert "3" == outcome.output
+
+
+async def test_a_model_that_contradicts_its_own_vote_thinks_again():
+    """Once, with effort, about all three; what it says then is final, whatever it is."""
+    votes = Votes(MUTUAL, {"small": "1", "large": ["2", "3", "4"]})
+
+    [outcome] = await votes.play()
+
+    assert ["small", "large", "large", "large"] == votes.asked
     assert [None, "medium"] == [r.model.reasoning_effort for r in votes.client.requests[2:]]
-    assert "answer: 3" in votes.prompt_to("large", 1)
+    assert "answer: 3" in votes.prompt_to("large", 2)
     assert "4" == outcome.output
 
 
 async def test_a_failed_deliberation_leaves_the_first_answer():
     """Second thoughts that do not come cost nothing of what is known."""
-    votes = Votes(PAIR, {"small": "1", "other": "2", "large": ["3", failing()]})
+    votes = Votes(MUTUAL, {"small": "1", "large": ["2", "3", failing()]})
 
     [outcome] = await votes.play()
 
@@ -413,19 +425,25 @@ async def test_a_good_pilot_lets_the_rest_through():
     assert not votes.recorder.of(Warned)
 
 
-async def test_models_that_never_agree_are_not_asked_for_long():
-    """Sixty questions show it; the large model answers the others alone, without seeing votes."""
+async def test_models_that_rarely_agree_are_not_asked_for_long():
+    """The audits find nothing, but half of the votes on every second question are wrong."""
+    turn = itertools.cycle("12")
     votes = Votes(
-        AUDITED, {"small": "1", "other": "2", "large": "3"}, tasks=fan_out(100), parallel=1
+        AUDITED,
+        {"small": "1", "other": lambda _: next(turn), "large": "1"},
+        tasks=fan_out(200),
+        parallel=1,
     )
 
     await votes.play()
 
-    assert (60, 60) == (votes.asked.count("small"), votes.asked.count("other"))
-    assert 100 + 60 == votes.asked.count("large"), "sixty were deliberated"
-    assert votes.votes["routing_stopped"]
+    said = votes.votes
+    assert (119, 119, 200) == tuple(map(votes.asked.count, ("small", "other", "large")))
+    assert (60, 60, 140, True) == (
+        said["audited"], said["agreed"], said["escalated"], said["routing_stopped"]
+    )  # fmt: skip
     [warning] = votes.recorder.of(Warned)
-    assert "voted differently so often (on 60 questions)" in warning.message
+    assert "on 119 questions the models voted differently so often" in warning.message
 
 
 async def test_an_audit_that_fails_is_made_up_for_by_one_that_waits():

@@ -74,6 +74,11 @@ def test_names_keys_and_indexes(template: str, text: str):
         ("{{ [n, half] | map('string') | join('-') }}", "3-0.5"),
         ("{{ range(3) | list }}", "[0, 1, 2]"),
         ("{{ files | map('replace', '.py', '') | list }}", '["a", "b c"]'),
+        ("{{ yes | upper }} {{ [nothing] | title }} {{ n | replace('3', 'x') }}", "TRUE [Null] x"),
+        (
+            "{{ files[:1] }} {{ topic[1:] }} {{ topic[::-1] }} {{ files | reverse | first }}",
+            '["a.py"] &D <b> >b< D&R b c.py',
+        ),
     ],
 )
 def test_the_rest_of_jinja(template: str, text: str):
@@ -101,6 +106,8 @@ def test_the_rest_of_jinja(template: str, text: str):
         ("{{ range }}", "unknown variable 'range' [known here: files, half, inputs, item, n, nothing, sly, "
          "topic, yes]"),
         ("{{ range | string }}", "a function cannot be written as text"),
+        ("{{ topic | truncate(2) }}", "template: expected length >= 3, got 2"),
+        ("{% autoescape true %}{% endautoescape %}", "template: prompts are no HTML: autoescape is not for them"),
     ],
 )  # fmt: skip
 def test_refusals(template: str, message: str):
@@ -154,6 +161,15 @@ def test_the_sandbox_holds(template: str):
         "{{ 'a' | indent(10**9, true) }}", "{{ [1] | tojson(indent=10**9) }}",
         "{% for i in range(99999) %}" + "text " * 1000 + "{% endfor %}",
         "{% set t %}{% for i in range(99999) %}" + "text " * 1000 + "{% endfor %}{% endset %}",
+        "{% for i in range(99999) %}{% set x = big.upper() %}{% endfor %}",
+        "{% for i in range(99999) %}{% set x = big | upper %}{% endfor %}",
+        "{% for i in range(99999) %}{% set x = big[1:] %}{% endfor %}",
+        "{% for i in range(99999) %}{% set x = big | reverse %}{% endfor %}",
+        "{{ big | list | length }}", "{{ big | sort | first }}",
+        "{% set text = big[:99999] | replace('x', 'x ') %}{% for i in range(99999) %}{% set x = text.split() %}"
+        "{% endfor %}",
+        "{% set parts = (big | replace('x', 'x ')).split() %}{% for i in range(99999) %}{% set x = parts[1:] %}"
+        "{% endfor %}",
     ],
 )  # fmt: skip
 def test_a_small_template_cannot_take_all_memory_or_time(template: str):

@@ -50,7 +50,7 @@ def printed(tape: Tape, *, beats: bool = True, **options: bool) -> str:
     lines = PlainLines(out, **options)
     for stamped in tape.stamped:
         if beats:
-            for second in range(int(lines._t), int(stamped.t) + 1):
+            for second in range(int(lines._telling.t), int(stamped.t) + 1):
                 lines.tick(float(second))
         lines.feed(stamped)
     lines.close()

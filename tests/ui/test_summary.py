@@ -287,6 +287,7 @@ def test_the_first_line_loses_whole_facts_where_it_is_narrow() -> None:
     )
     assert told(end, width=90)[0].endswith("$2.00  305 agents: 283 done, 9 cached, 13 failed")
     assert told(end, width=75)[0].endswith("$2.00  292 of 305 agents done")
+    assert told(end, width=50)[0].endswith("of $2.00")
 
 
 @pytest.mark.parametrize(
@@ -309,6 +310,15 @@ def test_a_cap_that_no_flag_raises_is_named() -> None:
     view = viewed(runs.begun().add(BudgetWarning(message="max_calls 100 is reached: 100 sent")))
 
     assert "limits.max_calls in the recipe" in told(completed("budget", 4), view)[-1]
+
+
+def test_the_cap_that_stopped_the_agents_is_named() -> None:
+    """Not what the budget said last: the writer may have used the rest."""
+    view = viewed(runs.begun().add(BudgetWarning(message="100% of the budget is used")))
+    turned_away = {"agent": "b", "kind": "budget", "message": "max_calls 4 is reached: 3 calls"}
+    end = completed("budget", 4, failures=[turned_away], booked={"cost_usd": 0.4, "tokens": 480})
+
+    assert "limits.max_calls in the recipe" in told(end, view)[-1]
 
 
 def test_a_cancelled_agent_adds_no_agent_time() -> None:

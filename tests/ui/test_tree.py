@@ -8,7 +8,6 @@ import re
 import select
 import termios
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
@@ -18,8 +17,11 @@ import pytest
 from rich.console import Console
 
 from swarmcli.core.events import AgentUpdated, BudgetWarning, Stamped, Warned
+from swarmcli.ui import painter
 from swarmcli.ui.terminal import Display
 from swarmcli.ui.tree import LINES_PER_S, TreeDisplay
+from swarmcli.ui.writer import write_all
+from tests.effort import waits
 from tests.ui import runs
 from tests.ui.runs import Tape
 
@@ -85,13 +87,12 @@ class Window:
         """Tick; whether that painted a frame, which stands on the paper then."""
         self.now = now_t
         painter = self.display._painter
-        painted, deadline = painter.painted, time.monotonic() + SOON_S
+        painted = painter.painted
         self.display.tick(now_t)
         if self.display._drawn_t != now_t:
             return False
-        while painter.painted == painted:
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
+        with painter._turn:
+            assert painter._turn.wait_for(lambda: painter.painted > painted, SOON_S)
         return True
 
     def shown(self) -> str:
@@ -384,63 +385,86 @@ def _rest_of(master: int, thread: threading.Thread) -> bytes:
             return text
 
 
-def _stuck(display: TreeDisplay, tape: Tape) -> float:
-    """Feed and draw until the terminal's buffer is full and the painter hangs; the longest call."""
-    worst, t = 0.0, 40.0
-    deadline = time.monotonic() + SOON_S
-    refused = 0
-    for stamped in tape.stamped:
-        display.feed(stamped)
-    while refused < 50 and time.monotonic() < deadline:
-        began = time.monotonic()
-        display.feed(runs.begun(Tape().at(t)).stamped[0])
-        display.tick(t)
-        display.log("a line")
-        worst = max(worst, time.monotonic() - began)
-        refused = refused + 1 if display._painter.busy else 0
-        t += 0.2
-        time.sleep(0.002)
-    assert refused == 50, "the terminal took everything"
-    return worst
+@pytest.fixture
+def writing(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set once a painter has begun to write to its terminal; a close waits for it a moment only."""
+    begun = threading.Event()
+    assert painter.CLOSE_TIMEOUT_S <= 2.0
+    monkeypatch.setattr(painter, "CLOSE_TIMEOUT_S", 0.05)
+
+    def write(fd: int, data: bytes) -> None:
+        begun.set()
+        write_all(fd, data)
+
+    monkeypatch.setattr(painter, "write_all", write)
+    return begun
 
 
-def test_a_terminal_that_stops_reading_does_not_stop_the_program() -> None:
-    """Neither events nor frames nor the close wait for it; when it reads again nothing more is drawn."""
-    with terminal() as (master, stream):
+@contextmanager
+def stopped(writing: threading.Event) -> Iterator[tuple[int, TreeDisplay]]:
+    """The end of a terminal that takes nothing until somebody reads there, and a display whose painter hangs on it.
+
+    It is a pipe: of a pseudo-terminal only the kernel knows when it is full.
+    """
+    master, slave = os.pipe()
+    os.set_blocking(slave, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(slave, b"." * select.PIPE_BUF)
+    os.set_blocking(slave, True)
+    with os.fdopen(slave, "w", encoding="utf-8") as stream:
         display = TreeDisplay.on_terminal(stream, TREE, {"TERM": "xterm-256color"})
         display.log("begin")
-        worst = _stuck(display, runs.fan_out(300))
-        began = time.monotonic()
+        assert writing.wait(SOON_S)
+        try:
+            yield master, display
+        finally:
+            display.close()
+            _rest_of(master, _painter_of(display))
+            os.close(master)
+
+
+def test_a_terminal_that_stops_reading_does_not_stop_the_program(
+    writing: threading.Event,
+) -> None:
+    """Neither events nor frames nor lines wait for it, the close at most two seconds; nothing is drawn afterwards."""
+    with stopped(writing) as (master, display):
+
+        def go_on() -> None:
+            for stamped in runs.fan_out(300).stamped:
+                display.feed(stamped)
+            for step in range(50):
+                display.tick(40.0 + step / 5)
+                display.log("a line")
+
+        waited = waits(go_on)
+        kept = display._painter.busy
         display.close()
-        closing = time.monotonic() - began
         thread = _painter_of(display)
         hangs = thread.is_alive()
         tail = _rest_of(master, thread)[-200:]
 
-    assert worst < 0.25
+    assert waited == []
+    assert kept, "the frame was taken, so the terminal was not full"
     assert hangs
-    assert closing < 3.0
+    assert b"review-diff" not in tail
     assert b"\x1b[?25h" in tail
 
 
-def test_the_third_interrupt_restores_what_it_can_without_waiting() -> None:
+def test_the_third_interrupt_restores_what_it_can_without_waiting(
+    writing: threading.Event,
+) -> None:
     """On a terminal that reads the cursor is shown at once; on a stopped one nobody waits for it."""
     with terminal() as (master, stream):
         display = TreeDisplay.on_terminal(stream, TREE, {"TERM": "xterm"})
         display.force_restore()
         assert os.read(master, 1000).endswith(b"\x1b[?25h\r\n")
-    with terminal() as (master, stream):
-        display = TreeDisplay.on_terminal(stream, TREE, {"TERM": "xterm"})
-        display.log("begin")
-        _stuck(display, runs.fan_out(300))
-        began = time.monotonic()
-        display.force_restore()
-        took = time.monotonic() - began
-        thread = _painter_of(display)
-    thread.join(SOON_S)
+    with stopped(writing) as (_, display):
+        waited = waits(display.force_restore)
+        hangs = _painter_of(display).is_alive()
 
-    assert took < 1.0
-    assert not thread.is_alive()
+    assert waited == ["select"], "for a tenth of a second, and no write"
+    assert hangs
 
 
 def test_a_terminal_that_goes_away_ends_the_drawing_only() -> None:
@@ -449,18 +473,14 @@ def test_a_terminal_that_goes_away_ends_the_drawing_only() -> None:
         display = TreeDisplay.on_terminal(stream, TREE, {"TERM": "xterm"})
         display.log("begin")
         os.read(master, 1)
+    display.feed(runs.begun().stamped[0])
+    display.tick(1.0)
     thread = _painter_of(display)
-    t = 0.0
-    while thread.is_alive() and t < 10_000:
-        display.feed(runs.begun(Tape().at(t)).stamped[0])
-        display.tick(t)
-        t += 1.0
-        thread.join(0.001)
-    began = time.monotonic()
-    display.close()
+    thread.join(SOON_S)
 
     assert not thread.is_alive()
-    assert time.monotonic() - began < 1.0
+    assert display._painter.close(), "nothing is left to wait for"
+    display.close()
 
 
 @pytest.mark.parametrize(("term", "marked"), [("xterm-256color", True), ("linux", False)])
