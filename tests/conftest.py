@@ -1,6 +1,7 @@
 """What every test gets: no network but loopback, no real HOME, no keys, a fixed terminal."""
 
 import os
+import signal
 import socket
 from ipaddress import ip_address
 from pathlib import Path
@@ -19,6 +20,12 @@ KEPT = (
     "XDG_RUNTIME",
 )
 """Variables that a test may see of the machine that it runs on."""
+
+
+def pytest_configure() -> None:
+    """A runner in the background of a shell script ignores Ctrl-C, and so would all processes that tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
