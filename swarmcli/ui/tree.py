@@ -197,6 +197,7 @@ class TreeDisplay:
     def _watch_job_control(self) -> None:
         if signal.getsignal(signal.SIGTSTP) == signal.SIG_IGN:
             return
+        # No signals in this loop (Windows), or no loop at all: then Ctrl-Z does what the terminal does.
         with suppress(NotImplementedError, RuntimeError):
             loop = get_running_loop()
             loop.add_signal_handler(signal.SIGTSTP, self._stop_process)

@@ -107,7 +107,7 @@ class ModelContract:
 
     @contextlib.asynccontextmanager
     async def serving(self, answers: Sequence[Answer]) -> AsyncIterator[ModelClient]:
-        raise NotImplementedError
+        raise NotImplementedError  # each client's own tests say how it is served
         yield
 
     async def test_an_answer_is_a_whole_reply(self):

@@ -94,7 +94,8 @@ def test_what_the_writer_uses_of_its_share_is_not_taken_from_the_agents():
     """A sub-merge in the middle of a run costs the agents nothing."""
     budget = Budget(max_cost_usd=1.0, reserve=0.2)
     budget.settle(taken(budget.reserve(wants(cost=0.2), "writer")), Amount(cost_usd=0.2))
-    taken(budget.reserve(wants(cost=0.8), "agent"))
+    assert taken(budget.reserve(wants(cost=0.8), "agent"))
+    assert refused(budget.reserve(wants(cost=0.01), "agent")), "and gives them nothing"
 
 
 @pytest.mark.parametrize(("cap", "for_agents"), [(1, 1), (2, 1), (10, 8), (1000, 850)])
